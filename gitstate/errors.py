@@ -1,0 +1,191 @@
+"""The tree of errors: one root, grouped by what a handler does about them.
+
+===========================  ==================================================
+to do about it               error
+===========================  ==================================================
+restore an earlier version   `StateReadError`
+fix the input                `StateValidationError`, `VersionNotFoundError`
+try again                    `StateLockError`, `StateConflictError`
+look at the disk             `StateWriteError`
+===========================  ==================================================
+
+A message says what failed, on which path, what is still safe, and what to do next. `code` is stable: a program may
+compare it; the words of a message may change. Every error can be pickled, so it crosses process boundaries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a document.
+
+    Attributes:
+        pointer: RFC 6901 pointer of the value, `""` for the whole document.
+        message: what was expected.
+        value: the offending value, shortened, as text.
+    """
+
+    pointer: str
+    message: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"at {self.pointer or 'the top level'}: {self.message}, got {self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a lock: process id, host, what it does there, and since when (ISO 8601)."""
+
+    pid: int
+    host: str
+    operation: str
+    since: str
+
+    def __str__(self) -> str:
+        return f"pid {self.pid} on {self.host} ({self.operation}, since {self.since})"
+
+
+class StateError(Exception):
+    """Root of everything that gitstate raises on purpose.
+
+    Attributes:
+        code: stable identifier of what went wrong, such as `"state-missing"`.
+        path: the file or directory it is about, or None.
+    """
+
+    code: str = "state"
+
+    def __init__(self, message: str, *, path: Path | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+        if code is not None:
+            self.code = code
+
+
+class StateReadError(StateError):
+    """The state cannot be read: damaged, not a JSON object, gone although there is history, or not to be trusted."""
+
+    code = "state-unreadable"
+
+
+class StateValidationError(StateError):
+    """The input cannot be stored: not JSON, or against the schema. Nothing was changed.
+
+    Attributes:
+        problems: every problem found, at least one.
+        pointer: RFC 6901 pointer of the first one.
+    """
+
+    code = "invalid"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        problems: tuple[Problem, ...] = (),
+        path: Path | None = None,
+        code: str | None = None,
+    ) -> None:
+        super().__init__(message, path=path, code=code)
+        self.problems = problems
+        self.pointer = problems[0].pointer if problems else ""
+
+
+class StateLockError(StateError, TimeoutError):
+    """Somebody else holds the lock. Nothing was changed; the block did not run.
+
+    Attributes:
+        holder: who holds it, as far as the lock file tells, or None.
+    """
+
+    code = "locked"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        holder: Holder | None = None,
+        path: Path | None = None,
+        code: str | None = None,
+    ) -> None:
+        super().__init__(message, path=path, code=code)
+        self.holder = holder
+
+
+class StateTransactionError(StateError):
+    """A transaction could not be begun or committed."""
+
+    code = "transaction"
+
+
+class StateWriteError(StateTransactionError):
+    """The disk, or the directory's permissions, refused. The state file and its history are as they were."""
+
+    code = "write"
+
+
+class StateConflictError(StateTransactionError):
+    """Somebody else changed the state file or the branch meanwhile; what they wrote was left in place."""
+
+    code = "conflict"
+
+
+class VersionNotFoundError(StateError, LookupError):
+    """No version goes by that name. Nothing was changed.
+
+    Attributes:
+        name: what was looked up.
+        candidates: the hashes that an ambiguous prefix could stand for.
+    """
+
+    code = "version-not-found"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        name: str = "",
+        candidates: tuple[str, ...] = (),
+        path: Path | None = None,
+        code: str | None = None,
+    ) -> None:
+        super().__init__(message, path=path, code=code)
+        self.name = name
+        self.candidates = candidates
+
+
+def gone(path: Path) -> StateReadError:
+    """The error for a state file that is not there although there is history."""
+    return StateReadError(
+        f"the state file is gone, although there is history: {path}. No version is lost. Put it back with"
+        ' restore_backup("HEAD").',
+        path=path,
+        code="state-missing",
+    )
+
+
+def corrupt(path: Path, cause: StateReadError) -> StateReadError:
+    """The error for a state file whose bytes are not a JSON object."""
+    return StateReadError(
+        f'the state file is {cause}: {path}. Nothing was changed. restore_backup("HEAD") puts the newest version back'
+        " and keeps these bytes under refs/corrupt/; without history, mend the file by hand.",
+        path=path,
+        code=cause.code,
+    )
+
+
+def unreadable(path: Path, cause: OSError) -> StateReadError:
+    """The error for a state file that the system does not let us read."""
+    return StateReadError(
+        f"the state file cannot be read: {cause.strerror or cause}: {path}. Nothing was changed. Check that it is a"
+        " file, and its permissions.",
+        path=path,
+    )
