@@ -1,0 +1,206 @@
+"""Diff: the changes lead from one document to the other, types told apart, and as RFC 6902 anybody can apply them."""
+
+import copy
+import json
+import math
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gitstate import MISSING, Change, pointer
+from gitstate.diff import diff, same, to_json_patch
+
+SCALARS = st.sampled_from([0, 1, 1.0, True, False, None, "", "a", "1", 0.0, -0.0, 10**30, 1e30])
+KEYS = st.sampled_from(["a", "b", "", "/", "~", "~1", "a/b", "0", "-", "é"])
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=15,
+)
+DOCUMENTS = st.dictionaries(KEYS, VALUES, max_size=5)
+
+
+def as_text(value: object) -> str:
+    """JSON text tells 1, 1.0, true and -0.0 apart; the order of an object's keys says nothing."""
+    return json.dumps(value, sort_keys=True)
+
+
+def apply(patch: list[dict[str, Any]], document: object) -> object:
+    """RFC 6902, as far as `add`, `remove` and `replace` go; strict about what must exist."""
+    root = {"": copy.deepcopy(document)}
+    for operation in patch:
+        assert set(operation) == {"op", "path"} | (
+            {"value"} - {"value"} if operation["op"] == "remove" else {"value"}
+        )
+        *way, last = ["", *pointer.split(operation["path"])]
+        parent: Any = root
+        for part in way:
+            parent = parent[int(part)] if isinstance(parent, list) else parent[part]
+        if isinstance(parent, list):
+            apply_to_array(operation, parent, int(last))
+        else:
+            apply_to_object(operation, parent, last)
+    return root[""]
+
+
+def apply_to_object(operation: dict[str, Any], target: dict[str, Any], key: str) -> None:
+    match operation["op"]:
+        case "add":
+            assert key not in target
+            target[key] = operation["value"]
+        case "replace":
+            assert key in target
+            target[key] = operation["value"]
+        case "remove":
+            del target[key]
+
+
+def apply_to_array(operation: dict[str, Any], target: list[Any], index: int) -> None:
+    match operation["op"]:
+        case "add":
+            assert 0 <= index <= len(target)
+            target.insert(index, operation["value"])
+        case "replace":
+            assert 0 <= index < len(target)
+            target[index] = operation["value"]
+        case "remove":
+            assert 0 <= index < len(target)
+            del target[index]
+
+
+@given(DOCUMENTS, DOCUMENTS)
+def test_applying_the_patch_to_the_old_document_gives_the_new_one(old, new):
+    patch = json.loads(json.dumps(to_json_patch(diff(old, new))))
+
+    assert as_text(apply(patch, old)) == as_text(new)
+
+
+@given(VALUES, st.data())
+def test_applying_the_patch_works_for_small_edits_of_lists_too(value, data):
+    old = [value, *data.draw(st.lists(SCALARS, max_size=6))]
+    new = list(old)
+    for _ in range(data.draw(st.integers(0, 3))):
+        at = data.draw(st.integers(0, len(new)))
+        new[at : at + data.draw(st.integers(0, 2))] = data.draw(st.lists(SCALARS, max_size=2))
+
+    patch = to_json_patch(diff({"x": old}, {"x": new}))
+
+    assert as_text(apply(patch, {"x": old})) == as_text({"x": new})
+
+
+@given(DOCUMENTS, DOCUMENTS)
+def test_there_are_changes_exactly_where_the_documents_differ(old, new):
+    assert (diff(old, new) == []) == (as_text(old) == as_text(new)) == same(old, new)
+
+
+@given(DOCUMENTS, DOCUMENTS)
+def test_every_change_says_what_was_there_before(old, new):
+    document: object = old
+    for change in diff(old, new):
+        if change.op != "add":
+            found: Any = document
+            for part in pointer.split(change.pointer):
+                found = found[int(part)] if isinstance(found, list) else found[part]
+            assert as_text(found) == as_text(change.old)
+        document = apply(to_json_patch([change]), document)
+    assert as_text(document) == as_text(new)
+
+
+@given(DOCUMENTS, DOCUMENTS)
+def test_comparing_leaves_both_documents_as_they_were(old, new):
+    before = as_text([old, new])
+
+    to_json_patch(diff(old, new))
+
+    assert as_text([old, new]) == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ({}, {}, []),
+        ({}, {"a": None}, [Change("add", "/a", MISSING, None)]),
+        ({"a": None}, {}, [Change("remove", "/a", None, MISSING)]),
+        ({"a": None}, {"a": 0}, [Change("replace", "/a", None, 0)]),
+        ({"a": {"b": {"c": 1}}}, {"a": {"b": {"c": 2}}}, [Change("replace", "/a/b/c", 1, 2)]),
+        ({"a": {"b": 1}}, {"a": {}}, [Change("remove", "/a/b", 1, MISSING)]),
+        ({"a": {}}, {"a": []}, [Change("replace", "/a", {}, [])]),
+        ({"a/b": {"~": 1}}, {"a/b": {"~": 2}}, [Change("replace", "/a~1b/~0", 1, 2)]),
+        ({"": 1}, {"": 2}, [Change("replace", "/", 1, 2)]),
+        ({"a": [1, 2, 3]}, {"a": [1, 3]}, [Change("remove", "/a/1", 2, MISSING)]),
+        ({"a": [1, 3]}, {"a": [1, 2, 3]}, [Change("add", "/a/1", MISSING, 2)]),
+        ({"a": [1, 2]}, {"a": [1, 5]}, [Change("replace", "/a/1", 2, 5)]),
+        (
+            {"a": [1, 2, 3, 4]},
+            {"a": [1]},
+            [
+                Change("remove", "/a/1", 2, MISSING),
+                Change("remove", "/a/1", 3, MISSING),
+                Change("remove", "/a/1", 4, MISSING),
+            ],
+        ),
+        (
+            {"a": []},
+            {"a": [1, 2]},
+            [Change("add", "/a/0", MISSING, 1), Change("add", "/a/1", MISSING, 2)],
+        ),
+        ({"a": [{"b": 1}]}, {"a": [{"b": 2}]}, [Change("replace", "/a/0/b", 1, 2)]),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}, []),
+    ],
+)
+def test_examples(old, new, expected):
+    assert diff(old, new) == expected
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(1, 1.0), (1, True), (0, False), (1.0, True), (0.0, -0.0), ("1", 1), (None, 0)]
+)
+def test_values_that_python_finds_equal_are_told_apart(old, new):
+    changes = diff({"a": [old]}, {"a": [new]})
+
+    assert [(c.op, c.pointer) for c in changes] == [("replace", "/a/0")]
+    assert type(changes[0].old) is type(old)
+    assert type(changes[0].new) is type(new)
+    assert not same(old, new)
+
+
+def test_not_a_number_is_the_same_value_as_itself():
+    assert diff({"a": math.nan}, {"a": float("nan")}) == []
+
+
+def test_absent_is_not_null():
+    assert to_json_patch(diff({}, {"a": None})) == [{"op": "add", "path": "/a", "value": None}]
+    assert to_json_patch(diff({"a": 1}, {"a": None})) == [
+        {"op": "replace", "path": "/a", "value": None}
+    ]
+    assert to_json_patch(diff({"a": None}, {})) == [{"op": "remove", "path": "/a"}]
+    assert MISSING is not None
+    assert repr(MISSING) == "MISSING"
+
+
+def test_a_whole_value_of_another_kind_is_replaced_at_the_top():
+    assert diff([1], {"a": 1}) == [Change("replace", "", [1], {"a": 1})]
+
+
+def nested(innermost: object) -> object:
+    """`innermost` below 199 levels of objects and arrays."""
+    value = innermost
+    for level in range(199):
+        value = {"k": value} if level % 2 else [value]
+    return value
+
+
+def test_documents_as_deep_as_they_may_be_are_compared():
+    changes = diff(nested(1), nested(2))
+
+    assert [(c.op, c.pointer.count("/")) for c in changes] == [("replace", 199)]
+
+
+def test_a_deep_call_stack_is_no_obstacle():
+    def call(frames: int) -> list[Change]:
+        return call(frames - 1) if frames else diff(nested(1), nested(2))
+
+    assert len(call(sys.getrecursionlimit() // 2)) == 1
