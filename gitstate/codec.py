@@ -1,0 +1,263 @@
+"""Document <-> content: strict JSON in both directions, and the only encoder in the package.
+
+A *document* is a dict of JSON's own types, *content* its bytes: RFC 8259, UTF-8, two-space indent, keys in their order,
+a newline at the end. What is read back equals what was written; what cannot promise that is refused, with the pointer
+of the value.
+"""
+
+from __future__ import annotations
+
+import json
+import marshal
+import math
+import re
+from typing import Any, Final
+
+from pydantic_core import PydanticSerializationError, from_json, to_json
+
+from gitstate import pointer
+from gitstate.errors import Problem, StateReadError, StateValidationError
+
+MAX_DEPTH: Final = 200
+"""Levels of objects and arrays. pydantic_core parses little more, json about 1,000, deepcopy 500 (PITFALLS J6)."""
+
+MAX_INTEGER_DIGITS: Final = 4300
+"""What the parser, and Python's own int(), read back by default."""
+
+Document = dict[str, Any]
+
+# In indented JSON a line this deep is the only place where the depth limit can be passed: no string holds a raw
+# newline. Documents that come near it take the exact, slower walk.
+_NEAR_MAX_DEPTH: Final = b"\n" + b"  " * MAX_DEPTH
+# bytes.split needs almost three times as long for this.
+_ENTRY_SEPARATOR: Final = re.compile(rb',\n  "')
+
+
+def encode(document: object, *, allow_nan: bool = False) -> bytes:
+    """The content of `document`.
+
+    Subclasses of JSON's types are stored as the plain type, a tuple as a list. Integers keep every digit.
+
+    Raises:
+        StateValidationError: naming the JSON pointer of a value that is not JSON: NaN or an infinity (unless
+            `allow_nan`), a key that is not a string, another type, a lone surrogate, a cycle, more than 200 levels.
+    """
+    return encode_and_copy(document, allow_nan=allow_nan)[0]
+
+
+def encode_and_copy(document: object, *, allow_nan: bool = False) -> tuple[bytes, Document | None]:
+    """As `encode`, and where it cost nothing a copy of the document that shares nothing with it.
+
+    Raises:
+        StateValidationError: as `encode`.
+    """
+    # marshal takes Python's own plain types and nothing else, so no value can lie about itself; of those, what is not
+    # JSON comes back from the parser as something else (PITFALLS J1 to J5). Together that costs as much as a walk in
+    # Python over all values, and proves more. Only where it fails the walk looks for the culprit.
+    if type(document) is dict:
+        try:
+            marshal.dumps(document)
+            content = to_json(document, indent=2)
+            copy: Document = from_json(content, allow_inf_nan=False)
+            if copy == document and _NEAR_MAX_DEPTH not in content:
+                return content + b"\n", copy
+        except (ValueError, RecursionError):
+            pass  # the walk below says which value it was
+    return _encode_checked(document, allow_nan=allow_nan), None
+
+
+def decode(content: bytes, *, allow_nan: bool = False) -> Document:
+    """The document of `content` that gitstate wrote itself.
+
+    Duplicate keys and numbers beyond a float's range are not looked for: our own encoder writes none. Bytes that
+    anybody else may have written go through `decode_foreign`.
+
+    Raises:
+        StateReadError: not UTF-8, not JSON, not an object, too deep.
+    """
+    try:
+        document = from_json(content, allow_inf_nan=allow_nan)
+    except ValueError as error:
+        raise StateReadError(
+            f"not valid JSON: {_explain(content, error)}", code="not-json"
+        ) from error
+    if not isinstance(document, dict):
+        raise StateReadError(
+            f"the top level is {_type_name(document)}, not a JSON object", code="not-an-object"
+        )
+    return document
+
+
+def decode_foreign(content: bytes, *, allow_nan: bool = False) -> Document:
+    """The document of `content` that somebody else wrote, with every value checked.
+
+    Raises:
+        StateReadError: as `decode`, and for duplicate keys, numbers beyond a float's range and more than 200 levels.
+    """
+    document = decode(content, allow_nan=allow_nan)
+
+    def members(pairs: list[tuple[str, Any]]) -> Document:
+        seen = dict(pairs)
+        if len(seen) != len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise StateReadError(f"duplicate key {twice!r}", code="duplicate-key")
+        return seen
+
+    def number(text: str) -> float:
+        value = float(text)
+        if math.isinf(value):
+            raise StateReadError(f"the number {text[:40]} is out of range", code="not-json")
+        return value
+
+    try:
+        json.loads(content, object_pairs_hook=members, parse_float=number)
+        _Walk(allow_nan=allow_nan).plain(document)
+    except StateValidationError as error:
+        raise StateReadError(str(error), code="not-json") from error
+    except (ValueError, RecursionError) as error:
+        raise StateReadError(f"not valid JSON: {error}", code="not-json") from error
+    return document
+
+
+def changed_keys(old: bytes, new: bytes) -> list[str]:
+    """The top-level keys whose values differ between two contents that `encode` made, in the order of `new`."""
+    # Top-level entries begin on the only lines that are indented by exactly two spaces, so they can be compared as
+    # bytes, and only those that differ are parsed.
+    before, after = _entries(old), _entries(new)
+    unchanged = set(before) & set(after)
+    keys = dict.fromkeys(_key(entry) for entry in after if entry not in unchanged)
+    keys.update(dict.fromkeys(_key(entry) for entry in before if entry not in unchanged))
+    return list(keys)
+
+
+def _entries(content: bytes) -> list[bytes]:
+    body = content.strip()[len(b'{\n  "') : -len(b"\n}")]
+    return _ENTRY_SEPARATOR.split(body) if body else []
+
+
+def _key(entry: bytes) -> str:
+    key: str
+    key, _ = json.JSONDecoder().raw_decode('"' + entry.decode())
+    return key
+
+
+def _encode_checked(document: object, *, allow_nan: bool) -> bytes:
+    if not isinstance(document, dict):
+        raise _invalid("", "the state must be a JSON object (a dict)", document)
+    plain = _Walk(allow_nan=allow_nan).plain(document)
+    try:
+        return to_json(plain, indent=2, inf_nan_mode="constants") + b"\n"
+    except PydanticSerializationError as error:  # a value that lies about its own type
+        raise _invalid("", f"the state cannot be written as JSON ({error})", document) from error
+
+
+class _Walk:
+    """One careful pass over a document, without recursion: the plain copy, or the first value that is not JSON."""
+
+    def __init__(self, *, allow_nan: bool) -> None:
+        self._allow_nan = allow_nan
+
+    def plain(self, document: object) -> Any:
+        """A copy of `document` in JSON's exact types."""
+        root: list[Any] = [None]
+        # Entries: where to put the copy, the value, its pointer's parts, the ids of the containers around it.
+        todo: list[tuple[Any, Any, object, tuple[str | int, ...], frozenset[int]]]
+        todo = [(root, 0, document, (), frozenset())]
+        while todo:
+            target, slot, value, at, around = todo.pop()
+            if not isinstance(value, dict | list | tuple):
+                target[slot] = self._scalar(value, at)
+                continue
+            if id(value) in around:
+                raise _invalid(pointer.join(at), "no value may contain itself", value)
+            if len(at) >= MAX_DEPTH:
+                raise _invalid(pointer.join(at), f"at most {MAX_DEPTH} levels", value)
+            inside = around | {id(value)}
+            if isinstance(value, dict):
+                copy: dict[str, Any] = {}
+                for key, item in dict.items(value):
+                    plain_key = self._key(key, at, copy)
+                    copy[plain_key] = None
+                    todo.append((copy, plain_key, item, (*at, plain_key), inside))
+                target[slot] = copy
+            else:
+                items: list[Any] = [None] * len(value)
+                todo.extend((items, i, item, (*at, i), inside) for i, item in enumerate(value))
+                target[slot] = items
+        return root[0]
+
+    def _key(self, key: object, at: tuple[str | int, ...], siblings: dict[str, Any]) -> str:
+        if not isinstance(key, str):
+            raise _invalid(pointer.join(at), "every key must be a string", key)
+        plain = self._text(key, at)
+        if plain in siblings:
+            raise _invalid(pointer.join((*at, plain)), "two keys are the same string", key)
+        return plain
+
+    def _scalar(self, value: object, at: tuple[str | int, ...]) -> object:
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            return self._text(value, at)
+        if isinstance(value, int):
+            plain = int.__index__(value)
+            if plain.bit_length() > MAX_INTEGER_DIGITS * 3 and abs(plain) >= 10**MAX_INTEGER_DIGITS:
+                raise _invalid(
+                    pointer.join(at), f"an integer of at most {MAX_INTEGER_DIGITS} digits", "more"
+                )
+            return plain
+        if isinstance(value, float):
+            number = float.__float__(value)
+            if not self._allow_nan and not math.isfinite(number):
+                raise _invalid(
+                    pointer.join(at), "a finite number (allow_nan=True lets it pass)", value
+                )
+            return number
+        raise _invalid(
+            pointer.join(at), "a JSON value (str, int, float, bool, None, list, dict)", value
+        )
+
+    def _text(self, value: str, at: tuple[str | int, ...]) -> str:
+        plain = str.__str__(value)
+        try:
+            plain.encode()
+        except UnicodeEncodeError as error:
+            raise _invalid(pointer.join(at), "text without lone surrogates", value) from error
+        return plain
+
+
+def shorten(value: object) -> str:
+    """`value` in at most about 80 characters, for a message."""
+    try:
+        text = ascii(value) if isinstance(value, str) else repr(value)
+    except Exception as error:  # noqa: BLE001  a stranger's __repr__ may raise anything
+        text = f"<{type(value).__name__} whose repr fails: {type(error).__name__}>"
+    text = text if len(text) <= 60 else text[:57] + "..."
+    return f"{text} ({_type_name(value)})"
+
+
+def _invalid(at: str, expected: str, value: object) -> StateValidationError:
+    problem = Problem(at, expected, shorten(value))
+    return StateValidationError(
+        f"cannot be stored as JSON {problem}. Nothing was changed.",
+        problems=(problem,),
+        code="not-json",
+    )
+
+
+def _type_name(value: object) -> str:
+    names = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
+    return names.get(type(value), type(value).__name__)
+
+
+def _explain(content: bytes, error: ValueError) -> str:
+    if content.startswith(b"\xef\xbb\xbf"):
+        return "it begins with a byte order mark"
+    if not content.strip():
+        return "it is empty"
+    try:
+        content.decode()
+    except UnicodeDecodeError as wrong:
+        return f"byte {wrong.start} is not UTF-8"
+    return str(error)
