@@ -1,0 +1,391 @@
+"""The lock by itself: who holds it, who waits and for how long, and what happens to its file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from oracle import Child, Tell, fork
+
+from gitstate import PipelineState, StateError, StateLockError, StateWriteError
+from gitstate.lock import StateLock, host
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked here")
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Iterator[StateLock]:
+    lock = StateLock(tmp_path / "pipeline.json.lock")
+    yield lock
+    if lock.held_here():
+        lock.release()
+    lock.close()
+
+
+def _holder(path: Path) -> Child:
+    """A process that holds the lock until it is told to go on."""
+
+    def work(tell: Tell) -> None:
+        lock = StateLock(path)
+        lock.acquire(None, "hold")
+        tell("held")
+        for _ in tell.steps():
+            lock.release()
+            tell("released")
+
+    child = fork(work)
+    child.await_line()
+    return child
+
+
+def _tries(path: Path) -> bool:
+    """Whether another process can take the lock just now."""
+
+    def work(tell: Tell) -> None:
+        lock = StateLock(path)
+        try:
+            lock.acquire(0, "try")
+        except StateLockError:
+            tell(False)
+        else:
+            tell(True)
+
+    return bool(fork(work).finish()[0])
+
+
+def test_a_held_lock_keeps_other_processes_out_and_a_released_one_does_not(lock: StateLock) -> None:
+    assert _tries(lock.path)
+    lock.acquire(0, "test")
+    assert lock.held_here()
+    assert not _tries(lock.path)
+    lock.release()
+    assert not lock.held_here()
+    assert _tries(lock.path)
+
+
+def test_it_can_be_taken_again_and_again(lock: StateLock) -> None:
+    for _ in range(50):
+        lock.acquire(0, "test")
+        lock.release()
+    lock.close()
+    lock.acquire(0, "test")
+
+    assert not _tries(lock.path)
+
+
+@pytest.mark.parametrize("timeout", [0, 0.0, 0.03, 1])
+def test_who_does_not_get_it_in_time_is_told_who_has_it(timeout: float, lock: StateLock) -> None:
+    child = _holder(lock.path)
+
+    with pytest.raises(StateLockError) as caught:
+        lock.acquire(timeout, "test")
+    child.kill()
+
+    holder = caught.value.holder
+    assert holder is not None
+    assert (holder.pid, holder.host, holder.operation) == (child.pid, host(), "hold")
+    assert datetime.fromisoformat(holder.since).tzinfo is not None
+    assert isinstance(caught.value, TimeoutError)
+    assert isinstance(caught.value, StateError)
+    assert caught.value.path == lock.path
+    assert f"pid {child.pid}" in str(caught.value)
+    lock.acquire(0, "test")  # the refusal has not broken it
+
+
+@pytest.mark.parametrize("timeout", [None, 30, 30.0])
+def test_who_waits_gets_it_when_it_is_free(timeout: float | None, lock: StateLock) -> None:
+    child = _holder(lock.path)
+    got = threading.Event()
+    problems: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            lock.acquire(timeout, "wait")
+            got.set()
+            lock.release()
+        except BaseException as error:
+            problems.append(error)
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    assert not got.wait(0.1)
+    child.go_on()
+    waiter.join()
+
+    assert problems == []
+    assert got.is_set()
+    child.finish()
+
+
+def test_who_waits_gets_it_when_its_holder_is_killed(lock: StateLock) -> None:
+    child = _holder(lock.path)
+    os.kill(child.pid, 9)
+
+    lock.acquire(30, "test")
+
+    assert lock.held_here()
+    child.wait()
+
+
+@pytest.mark.parametrize("timeout", [0, 0.02])
+def test_a_thread_does_not_get_what_another_holds(timeout: float, lock: StateLock) -> None:
+    lock.acquire(0, "outer")
+    refusals: list[BaseException] = []
+
+    def take() -> None:
+        try:
+            assert not lock.held_here()
+            lock.acquire(timeout, "inner")
+        except BaseException as error:
+            refusals.append(error)
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    thread.join()
+
+    (refusal,) = refusals
+    assert isinstance(refusal, StateLockError)
+    assert refusal.holder is not None
+    assert (refusal.holder.pid, refusal.holder.operation) == (os.getpid(), "outer")
+    assert lock.held_here()
+
+
+def test_threads_take_turns(lock: StateLock) -> None:
+    inside, most, turns = 0, 0, 0
+
+    def work() -> None:
+        nonlocal inside, most, turns
+        for _ in range(50):
+            lock.acquire(None, "turn")
+            inside += 1
+            most = max(most, inside)
+            turns += 1
+            inside -= 1
+            lock.release()
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert (most, turns, inside) == (1, 300, 0)
+
+
+def test_two_locks_on_one_file_in_one_process_exclude_each_other(lock: StateLock) -> None:
+    other = StateLock(lock.path)
+    lock.acquire(0, "one")
+
+    with pytest.raises(StateLockError):
+        other.acquire(0, "two")
+    lock.release()
+    other.acquire(0, "two")
+    with pytest.raises(StateLockError):
+        lock.acquire(0, "one")
+
+    other.release()
+    other.close()
+
+
+# -- its file ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o002, 0o077])
+def test_the_file_is_for_its_owner_alone(umask: int, lock: StateLock) -> None:
+    before = os.umask(umask)
+    try:
+        lock.acquire(0, "test")
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE(lock.path.stat().st_mode) == 0o600
+
+
+def test_the_file_stays_and_names_the_last_holder(lock: StateLock) -> None:
+    for operation in ("a long operation's name " * 20, "short"):
+        lock.acquire(0, operation)
+        held = lock.holder()
+        lock.release()
+
+        assert held == lock.holder()
+        assert held is not None
+        assert (held.pid, held.host, held.operation) == (os.getpid(), host(), operation)
+    assert json.loads(lock.path.read_bytes()[1:])["operation"] == "short"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\0" * 300, b"\nnot JSON", b"\n[]", b'\n{"pid": "x"}', b"\n" + b"9" * 9000]
+)
+def test_a_file_that_names_nobody_is_as_good_a_lock(content: bytes, lock: StateLock) -> None:
+    lock.path.write_bytes(content)
+
+    assert lock.holder() is None
+    lock.acquire(0, "test")
+
+    assert lock.holder() is not None
+    assert not _tries(lock.path)
+
+
+def test_a_refusal_without_a_name_is_still_a_refusal(lock: StateLock) -> None:
+    child = _holder(lock.path)
+    lock.path.write_bytes(b"")
+
+    with pytest.raises(StateLockError) as caught:
+        lock.acquire(0, "test")
+
+    assert caught.value.holder is None
+    child.kill()
+
+
+def test_a_deleted_file_is_noticed_and_the_next_lock_is_on_a_new_one(lock: StateLock) -> None:
+    lock.acquire(0, "test")
+    assert lock.intact()
+    lock.path.unlink()
+    assert not lock.intact()
+    assert _tries(lock.path)  # that is the danger: see test_concurrency
+    lock.release()
+
+    lock.acquire(0, "test")
+
+    assert lock.intact()
+    assert not _tries(lock.path)
+
+
+def test_a_replaced_file_is_noticed(lock: StateLock, tmp_path: Path) -> None:
+    lock.acquire(0, "test")
+    (tmp_path / "other").touch()
+    (tmp_path / "other").replace(lock.path)
+    assert not lock.intact()
+    lock.release()
+
+    lock.acquire(0, "test")
+
+    assert lock.intact()
+    assert not _tries(lock.path)
+
+
+def test_who_waits_for_a_file_that_is_deleted_ends_up_with_the_new_one(lock: StateLock) -> None:
+    child = _holder(lock.path)
+    lock.close()
+    got = threading.Event()
+
+    def wait() -> None:
+        lock.acquire(None, "wait")
+        got.set()
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    time.sleep(0.05)
+    lock.path.unlink()
+    child.go_on()
+    waiter.join()
+
+    assert lock.intact()
+    assert not _tries(lock.path)
+    child.finish()
+    lock._owner = threading.get_ident()  # so that the fixture releases it
+
+
+@pytest.mark.parametrize("target", ["a file", "nothing"])
+def test_a_symlink_in_the_place_of_the_file_is_refused(target: str, lock: StateLock) -> None:
+    victim = lock.path.with_name("victim")
+    if target == "a file":
+        victim.write_bytes(b"precious")
+    lock.path.symlink_to(victim)
+
+    with pytest.raises(StateWriteError) as caught:
+        lock.acquire(0, "test")
+
+    assert caught.value.path == lock.path
+    assert isinstance(caught.value.__cause__, OSError)
+    assert victim.exists() == (target == "a file")
+    assert not victim.exists() or victim.read_bytes() == b"precious"
+    assert not lock.held_here()
+    lock.path.unlink()
+    lock.acquire(0, "test")
+
+
+def test_a_directory_in_the_place_of_the_file_is_refused(lock: StateLock, path: Path) -> None:
+    lock.path.mkdir()
+
+    with pytest.raises(StateWriteError):
+        PipelineState(path, timeout=0).write({"n": 1})
+
+    assert not path.exists()
+
+
+def test_a_pipe_in_the_place_of_the_file_hangs_nobody(lock: StateLock) -> None:
+    os.mkfifo(lock.path)
+
+    with contextlib.suppress(StateError):
+        lock.acquire(0, "test")
+
+
+def test_a_state_behind_a_symlink_is_locked_beside_the_file_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "pipeline.json").symlink_to(tmp_path / "real" / "state.json")
+
+    def intrude(tell: Tell) -> None:
+        with pytest.raises(StateLockError):
+            PipelineState(tmp_path / "real" / "state.json", timeout=0).write({"n": 2})
+
+    with PipelineState(tmp_path / "pipeline.json").transaction() as txn:
+        txn.data["n"] = 1
+        fork(intrude).finish()
+
+    assert (tmp_path / "real" / "state.json.lock").exists()
+    assert not (tmp_path / "pipeline.json.lock").exists()
+    assert json.loads((tmp_path / "real" / "state.json").read_bytes()) == {"n": 1}
+
+
+# -- forks ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_child_has_no_part_in_the_lock_and_its_end_does_not_release_it(lock: StateLock) -> None:
+    lock.acquire(0, "parent")
+
+    def work(tell: Tell) -> None:
+        tell(lock.held_here())
+        try:
+            lock.acquire(0, "child")
+        except StateLockError as refusal:
+            tell(refusal.holder is not None and refusal.holder.operation)
+        lock.close()
+
+    assert fork(work).finish() == [False, "parent"]
+    assert not _tries(lock.path)
+    assert lock.intact()
+    lock.release()
+    assert _tries(lock.path)
+
+
+def test_a_child_can_take_a_lock_that_a_thread_of_the_parent_was_waiting_for(
+    lock: StateLock,
+) -> None:
+    holder = _holder(lock.path)
+    waiter = threading.Thread(target=lock.acquire, args=(None, "wait"))
+    waiter.start()
+    time.sleep(0.02)
+
+    def work(tell: Tell) -> None:
+        tell("started")
+        lock.acquire(None, "child")
+        tell("got it")
+        lock.release()
+
+    child = fork(work)
+    child.await_line()
+    holder.finish()
+    waiter.join()
+    lock._owner = threading.get_ident()
+    lock.release()
+
+    assert child.finish() == ["started", "got it"]
