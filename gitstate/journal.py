@@ -1,0 +1,497 @@
+"""The redo journal: appending a record to it, and flushing that, is what commits a transaction.
+
+Format 1. A generation is a file `journal.<number>`; the highest number counts. Little-endian; every part begins on a
+multiple of 4,096 bytes and is padded with zeros::
+
+    journal := part(sequence n, payload: base) part(n + 1, payload: record) part(n + 2, ...) ... zeros
+    part    := magic[8] salt[16] sequence:u64 durable:u64 length:u64 digest[16] payload[length]
+    payload := meta_length:u32 meta (JSON) bytes of the objects, one behind the other, then of the state
+
+`magic` is `gsbase01` for the first part, `gsrec001` for the others. `salt` is random and the same throughout a
+generation, so that no part of an older one is taken for a record of this one (PITFALLS O3). `durable` is the last
+sequence number that had been flushed when the part was written. `digest` is BLAKE2b over everything in the part but
+itself. The *base* names the refs and the state at the time the generation began; the *records* are what has happened
+since.
+
+Invariants:
+
+(J1) A record is in the journal if its digest holds and so does every part before it. What follows the last such part
+     is a torn tail, never acknowledged, unless a part behind it says that the bad one was durable: then the journal is
+     damaged, and says so. (Notes and the record behind them reach the disk in any order until the flush is done.)
+(J2) Nothing is appended behind a torn tail, which would hide it, nor to a generation that this process has not read to
+     its end: `follow` comes first.
+(J3) A generation is published whole: written aside, flushed, renamed to a new number, the directory flushed. Only then
+     the older ones are removed. It is never cut or reused.
+(J4) Parts begin on 4,096-byte boundaries, so that a torn append cannot damage an older part.
+(J5) What `append` returned from is durable. What `note` returned from is durable after the next `append`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import secrets
+import struct
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from gitstate import files
+from gitstate.errors import StateReadError, StateWriteError
+from gitstate.files import Identity
+from gitstate.record import Base, GitObject, Record, RefChange, StateChange
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+BLOCK: Final = 4096
+GROWTH: Final = 64 * BLOCK
+"""Space is zeroed ahead in these steps: flushing into blocks that exist costs half of flushing new ones."""
+
+_BASE_MAGIC: Final = b"gsbase01"
+_RECORD_MAGIC: Final = b"gsrec001"
+_PREFIX: Final = struct.Struct("<8s16sQQQ")
+_DIGEST_SIZE: Final = 16
+_HEADER_SIZE: Final = _PREFIX.size + _DIGEST_SIZE
+_META_LENGTH: Final = struct.Struct("<I")
+_NAME: Final = "journal."
+_NEW_NAME: Final = "journal.new"
+
+
+class Mark(NamedTuple):
+    """A place between two records: the generation's salt, the offset, the number of the record before."""
+
+    generation: bytes
+    end: int
+    sequence: int
+
+
+NOWHERE: Final = Mark(b"", 0, 0)
+"""Before everything."""
+
+
+class Journal:
+    """One generation of the journal, open for reading and appending, and the way to begin the next."""
+
+    def __init__(self, path: Path, descriptor: int, first: _Part, base: Base) -> None:
+        self.path = path
+        self.base = base
+        self._directory = os.fspath(path.parent)
+        self._number = int(path.name[len(_NAME) :])
+        self._salt = first.salt
+        self._descriptor = descriptor
+        self._allocated = os.fstat(descriptor).st_size
+        self._first = first
+        self._end = first.end
+        self._sequence = self._durable = first.sequence
+
+    @classmethod
+    def start(
+        cls, directory: Path, base: Base, records: Iterable[Record], sequence: int
+    ) -> Journal:
+        """Publishes a new generation in `directory` that holds `base` and `records`; its base gets number `sequence`.
+
+        Raises:
+            StateWriteError: the generation before is still the one that counts, unless only flushing the directory
+                failed (code `"flush-failed"`: then either may be there after a power cut, and both are right).
+        """
+        salt = secrets.token_bytes(16)
+        older = generations(directory)
+        path = directory / f"{_NAME}{max(older, default=0) + 1:08d}"
+        parts = [_encode_part(_BASE_MAGIC, salt, sequence, sequence, _encode_base(base))]
+        parts += [
+            _encode_part(_RECORD_MAGIC, salt, record.sequence, sequence, _encode_record(record))
+            for record in records
+        ]
+        content = b"".join(parts)
+        content += bytes(-len(content) % GROWTH)
+        new = directory / _NEW_NAME
+        untouched = "The journal is as it was; nothing is lost."
+        with files.refused(StateWriteError, "cannot write a new journal", path, untouched):
+            files.remove(new)
+            files.write_new(new, content)
+            try:
+                os.rename(new, path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    files.remove(new)
+                raise
+        # A crash here leaves the older generation or both; each holds every record that counts (J3).
+        sync_published(directory)
+        for number in older:
+            # Windows refuses while another process has it open; the next generation tries again.
+            with contextlib.suppress(OSError):
+                files.remove(directory / f"{_NAME}{number:08d}")
+        return cls.open(directory)
+
+    @classmethod
+    def open(cls, directory: Path) -> Journal:
+        """The generation that counts. `follow` gives its records.
+
+        Raises:
+            FileNotFoundError: there is no journal.
+            StateReadError: it cannot be opened, or its first part is damaged.
+        """
+        path, descriptor = _open_newest(directory)
+        try:
+            first = _read_part(descriptor, 0, _BASE_MAGIC, None)
+            if first is None:
+                raise _damaged(path, "its first block is not whole")
+            return cls(path, descriptor, first, _decode_base(first.payload, path))
+        except OSError as error:
+            os.close(descriptor)
+            raise _damaged(path, f"it cannot be read ({error.strerror})") from error
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    @property
+    def next_sequence(self) -> int:
+        """The sequence number that the next record must have."""
+        return self._sequence + 1
+
+    @property
+    def mark(self) -> Mark:
+        """The place behind the last record read or appended so far, for `resume`."""
+        return Mark(self._salt, self._end, self._sequence)
+
+    def resume(self, mark: Mark) -> None:
+        """Goes on behind `mark` if that is a place in this generation: `follow` then gives what is new."""
+        if mark.generation == self._salt:
+            self._end, self._sequence = mark.end, mark.sequence
+
+    @property
+    def size(self) -> int:
+        """Bytes that the parts read or appended so far take up."""
+        return self._end
+
+    def current(self) -> bool:
+        """Whether this is still the generation that counts."""
+        try:
+            newest = max(generations(self._directory), default=0)
+            return self._number == newest and os.path.samestat(
+                os.stat(self.path), os.fstat(self._descriptor)
+            )
+        except OSError:
+            return False
+
+    def follow(self) -> list[Record]:
+        """The records behind the last one read or appended here: what others have appended since.
+
+        Raises:
+            StateReadError: the journal is damaged.
+        """
+        found = []
+        try:
+            while part := _read_part(self._descriptor, self._end, _RECORD_MAGIC, self._salt):
+                if part.sequence != self.next_sequence:
+                    raise _damaged(self.path, f"record {self.next_sequence} is missing")
+                found.append(_decode_record(part, self.path))
+                self._end, self._sequence = part.end, part.sequence
+        except OSError as error:
+            raise _damaged(self.path, f"it cannot be read ({error.strerror})") from error
+        return found
+
+    def scan(self) -> list[Record]:
+        """As `follow`, and looks behind the end for records that a damaged one hides (J1).
+
+        Raises:
+            StateReadError: the journal is damaged.
+        """
+        found = self.follow()
+        while hidden := self._hidden():
+            # A writer may have come between the two looks.
+            more = self.follow()
+            if not more:
+                raise _damaged(
+                    self.path,
+                    f"record {self.next_sequence} is damaged, and record {hidden} follows it",
+                )
+            found += more
+        return found
+
+    def vouch(self) -> None:
+        """Says that the records read so far are in place, so that they were flushed: nobody applies one before (S1)."""
+        self._durable = self._sequence
+
+    def clean_tail(self) -> bool:
+        """Whether the space behind the last record is untouched: false after a torn append or a foreign one (J2)."""
+        return not any(files.read_at(self._descriptor, _HEADER_SIZE, self._end))
+
+    def clean_rest(self) -> bool:
+        """Whether everything behind the last record is untouched. A power cut may keep a later part of an append, or
+        of a note, and drop an earlier one: what is appended here could make it count again.
+        """
+        size = os.fstat(self._descriptor).st_size
+        return not files.read_at(self._descriptor, size - self._end, self._end).strip(b"\0")
+
+    def append(self, record: Record) -> None:
+        """Makes `record` durable: once this returns the transaction has happened, whatever crashes next.
+
+        Raises:
+            StateWriteError: nothing was appended and the transaction has not happened; with code `"flush-failed"`
+                the outcome is unknown until the journal is recovered (PITFALLS O2).
+        """
+        end = self._write(record)
+        # A crash here leaves a whole record that was perhaps never flushed: recovery copies it into a new generation
+        # before it applies it, so that a power cut cannot take back what has been applied (PITFALLS O11).
+        self._flush()
+        self._end, self._sequence = end, record.sequence
+        self._durable = record.sequence
+
+    def note(self, record: Record) -> None:
+        """Appends `record` without a flush of its own (J5): for what may be lost in a power cut.
+
+        Raises:
+            StateWriteError: nothing was appended.
+        """
+        end = self._write(record)
+        self._end, self._sequence = end, record.sequence
+
+    def flush(self) -> None:
+        """Makes everything appended so far durable.
+
+        Raises:
+            StateWriteError: with code `"flush-failed"`: the handle must be opened again, as after `append`.
+        """
+        self._flush()
+        self._durable = self._sequence
+
+    def reread(self) -> list[Record]:
+        """All records of this generation up to the last one read or appended here, with their bytes.
+
+        Raises:
+            StateReadError: the journal is damaged.
+        """
+        twin = Journal(self.path, self._descriptor, self._first, self.base)
+        return [record for record in twin.follow() if record.sequence <= self._sequence]
+
+    def close(self) -> None:
+        """Closes the file."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def _hidden(self) -> int | None:
+        """The number of a record behind the end that says that the one at the end was durable."""
+        size = os.fstat(self._descriptor).st_size
+        for offset in range(self._end + BLOCK, size, BLOCK):
+            part = _read_part(self._descriptor, offset, _RECORD_MAGIC, self._salt)
+            if part is not None and part.durable >= self.next_sequence:
+                return part.sequence
+        return None
+
+    def _flush(self) -> None:
+        try:
+            files.flush_data(self._descriptor)
+        except OSError as error:
+            raise StateWriteError(
+                f"flushing the journal failed: {error.strerror}: {self.path}. Whether the last transaction happened is"
+                " decided when the state is opened again; nothing older is lost. Check the disk, then open it again.",
+                path=self.path,
+                code="flush-failed",
+            ) from error
+
+    def _write(self, record: Record) -> int:
+        payload = _encode_record(record)
+        part = _encode_part(_RECORD_MAGIC, self._salt, record.sequence, self._durable, payload)
+        end = self._end + len(part)
+        # A crash, or a full disk, in these writes leaves a torn tail: its digest fails (J1), and the next append from
+        # here overwrites it; another process starts a new generation first (J2).
+        with files.refused(
+            StateWriteError,
+            "cannot append to the journal",
+            self.path,
+            "The transaction has not happened; the state and its history are untouched.",
+        ):
+            try:
+                if end > self._allocated:
+                    grown = -(-end // GROWTH) * GROWTH
+                    files.write_all(self._descriptor, bytes(grown - end), end)
+                    self._allocated = grown
+                files.write_all(self._descriptor, part, self._end)
+            except OSError:
+                # Best effort: a clean tail spares the next process a recovery.
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._descriptor, self._end)
+                    self._allocated = self._end
+                raise
+        return end
+
+
+class _Part(NamedTuple):
+    salt: bytes
+    sequence: int
+    durable: int
+    payload: bytes
+    end: int
+
+
+def read_all(directory: Path, since: Mark = NOWHERE) -> tuple[Base, list[Record], Mark]:
+    """The base of the generation that counts, its records behind `since`, and where they end. Waits for nobody.
+
+    Raises:
+        StateReadError: the journal is damaged.
+    """
+    try:
+        found = Journal.open(directory)
+    except FileNotFoundError:
+        return Base(), [], NOWHERE
+    with contextlib.closing(found):
+        found.resume(since)
+        records = found.scan()
+        return found.base, records, found.mark
+
+
+def generations(directory: Path | str) -> list[int]:
+    """The numbers of the generations in `directory`, in no order."""
+    return [
+        int(name[len(_NAME) :])
+        for name in os.listdir(directory)
+        if name.startswith(_NAME) and name[len(_NAME) :].isdecimal()
+    ]
+
+
+def _open_newest(directory: Path) -> tuple[Path, int]:
+    flags = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    while numbers := generations(directory):
+        path = directory / f"{_NAME}{max(numbers):08d}"
+        try:
+            try:
+                return path, os.open(path, os.O_RDWR | flags)
+            except OSError as error:
+                if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
+                    raise
+                return path, os.open(path, os.O_RDONLY | flags)
+        except FileNotFoundError:
+            continue  # a newer generation has replaced it since
+        except OSError as error:
+            raise _damaged(path, f"it cannot be opened ({error.strerror})") from error
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(directory))
+
+
+def sync_published(directory: Path) -> None:
+    """Makes the name of a published generation durable.
+
+    Raises:
+        StateWriteError: with code `"flush-failed"`.
+    """
+    try:
+        files.sync_directory(directory)
+    except OSError as error:
+        raise StateWriteError(
+            f"flushing the store's directory failed: {error.strerror}: {directory}. Nothing is lost. Check the disk,"
+            " then open the state again.",
+            path=directory,
+            code="flush-failed",
+        ) from error
+
+
+def _encode_part(magic: bytes, salt: bytes, sequence: int, durable: int, payload: bytes) -> bytes:
+    prefix = _PREFIX.pack(magic, salt, sequence, durable, len(payload))
+    part = b"".join((prefix, _digest(prefix, payload), payload))
+    return part + bytes(-len(part) % BLOCK)
+
+
+def _read_part(descriptor: int, offset: int, magic: bytes, salt: bytes | None) -> _Part | None:
+    head = files.read_at(descriptor, BLOCK, offset)
+    if len(head) < _HEADER_SIZE or not head.startswith(magic):
+        return None
+    _, found, sequence, durable, length = _PREFIX.unpack_from(head)
+    end = offset + _HEADER_SIZE + length
+    # The length is not to be trusted before the digest has been checked.
+    if (salt is not None and found != salt) or end > os.fstat(descriptor).st_size:
+        return None
+    payload = head[_HEADER_SIZE : _HEADER_SIZE + length]
+    if len(payload) < length:
+        payload += files.read_at(descriptor, length - len(payload), offset + BLOCK)
+    if _digest(head[: _PREFIX.size], payload) != head[_PREFIX.size : _HEADER_SIZE]:
+        return None
+    return _Part(found, sequence, durable, payload, end + -end % BLOCK)
+
+
+def _digest(prefix: bytes, payload: bytes) -> bytes:
+    digest = hashlib.blake2b(prefix, digest_size=_DIGEST_SIZE)
+    digest.update(payload)
+    return digest.digest()
+
+
+def _encode_base(base: Base) -> bytes:
+    meta = json.dumps({"refs": base.refs, "state": base.state}).encode()
+    return _META_LENGTH.pack(len(meta)) + meta
+
+
+def _decode_base(payload: bytes, path: Path) -> Base:
+    try:
+        meta, _ = _split_meta(payload)
+        return Base(dict(meta["refs"]), meta["state"])
+    except (ValueError, KeyError, TypeError, struct.error) as error:
+        raise _damaged(path, f"its first block makes no sense ({error!r})") from error
+
+
+def _encode_record(record: Record) -> bytes:
+    meta: dict[str, Any] = {
+        "objects": [(made.id, len(made.loose)) for made in record.objects],
+        "refs": record.refs,
+        "adopts": record.adopts,
+        "aborts": record.aborts,
+    }
+    tail = b""
+    if record.state is not None:
+        state = record.state
+        tail = state.content or b""
+        meta["state"] = (
+            state.blob,
+            state.temporary,
+            state.identity,
+            state.replaces,
+            state.refs,
+            state.content is not None,
+        )
+    encoded = json.dumps(meta).encode()
+    return b"".join(
+        (_META_LENGTH.pack(len(encoded)), encoded, *(made.loose for made in record.objects), tail)
+    )
+
+
+def _decode_record(part: _Part, path: Path) -> Record:
+    try:
+        meta, rest = _split_meta(part.payload)
+        objects = []
+        for object_id, length in meta["objects"]:
+            objects.append(GitObject(object_id, bytes(rest[:length])))
+            rest = rest[length:]
+        refs = tuple(RefChange(name, tuple(old), new) for name, old, new in meta["refs"])
+        state = None
+        if "state" in meta:
+            blob, temporary, identity, replaces, refs_of_its_own, own_content = meta["state"]
+            state = StateChange(
+                blob,
+                temporary,
+                Identity(*identity),
+                tuple(Identity(*each) for each in replaces),
+                tuple((name, new) for name, new in refs_of_its_own),
+                bytes(rest) if own_content else None,
+            )
+        return Record(part.sequence, tuple(objects), refs, state, meta["adopts"], meta["aborts"])
+    except (ValueError, KeyError, TypeError, struct.error) as error:
+        raise _damaged(path, f"record {part.sequence} makes no sense ({error!r})") from error
+
+
+def _split_meta(payload: bytes) -> tuple[dict[str, Any], memoryview]:
+    (length,) = _META_LENGTH.unpack_from(payload)
+    start = _META_LENGTH.size
+    meta: dict[str, Any] = json.loads(payload[start : start + length])
+    return meta, memoryview(payload)[start + length :]
+
+
+def _damaged(path: Path, what: str) -> StateReadError:
+    return StateReadError(
+        f"the journal is damaged: {what}: {path}. The state file and the packed history are untouched and can be read"
+        f" with cat and git. Keep a copy of {path.parent}, then move the journal away to go on without its last"
+        " records.",
+        path=path,
+        code="journal-damaged",
+    )

@@ -1,0 +1,133 @@
+"""Record: everything that one transaction changes, as finished values, and what several of them come to.
+
+There is one form for all: a commit, a restore, a named backup, a failure. See journal.py for how they are stored, and
+effects.py for what they do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gitstate.files import Identity
+
+
+class GitObject(NamedTuple):
+    """A Git object: its id (40 hex digits), and the bytes of its loose file (zlib over header and content)."""
+
+    id: str
+    loose: bytes
+
+
+class RefChange(NamedTuple):
+    """A ref to move: its full name, the ids it may be at (None: absent), and the id it gets."""
+
+    name: str
+    expected: tuple[str | None, ...]
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """A new content of the state file.
+
+    Attributes:
+        blob: Git's id of the content.
+        temporary: name of the flushed temporary file, in the state file's directory.
+        identity: of that file (PITFALLS O10).
+        replaces: identities of the files it may be renamed over; none: only where there is no file.
+        refs: where there was no file, the refs that its record moves, and their new ids: once one of them is there, so
+            was the file.
+        content: the content (zlib), None if it is the object `blob` of the same record.
+    """
+
+    blob: str
+    temporary: str
+    identity: Identity
+    replaces: tuple[Identity, ...]
+    refs: tuple[tuple[str, str], ...] = ()
+    content: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Everything one transaction changes: Git objects, refs, and the state file or not.
+
+    Attributes:
+        sequence: its number; each is one more than the one before.
+        objects: each behind those it refers to.
+        refs: the refs to move.
+        state: the new content of the state file, None to leave the file.
+        adopts: blob id of what the state file holds by somebody else's hand, where the record makes that the state.
+        aborts: the number of an earlier record that this one takes back.
+    """
+
+    sequence: int
+    objects: tuple[GitObject, ...] = ()
+    refs: tuple[RefChange, ...] = ()
+    state: StateChange | None = None
+    adopts: str | None = None
+    aborts: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """Where a generation began: each branch-like ref's id, and the blob id of the state file (None: no file yet)."""
+
+    refs: dict[str, str] = field(default_factory=dict)
+    state: str | None = None
+
+
+def effective(records: Iterable[Record]) -> list[Record]:
+    """The records that count: neither taken back nor there to take another back."""
+    found = list(records)
+    taken_back = {record.aborts for record in found if record.aborts is not None}
+    return [r for r in found if r.aborts is None and r.sequence not in taken_back]
+
+
+def merge(records: Iterable[Record]) -> Record | None:
+    """One record that has the effect of all `records` together, None where they have none.
+
+    Its refs may be moved from any id that they were at in between, or be absent; its state may replace the file of any
+    of the records.
+    """
+    counting = effective(records)
+    if not counting:
+        return None
+    objects = {made.id: made for record in counting for made in record.objects}
+    seen: dict[str, dict[str | None, None]] = {}
+    for record in counting:
+        for change in record.refs:
+            ids = seen.setdefault(change.name, {None: None})
+            ids.update(dict.fromkeys((*change.expected, change.new)))
+    last = {change.name: change.new for record in counting for change in record.refs}
+    refs = tuple(RefChange(name, tuple(seen[name]), new) for name, new in last.items())
+    state, adopts = _merge_states(counting)
+    return Record(counting[-1].sequence, tuple(objects.values()), refs, state, adopts)
+
+
+def state_after(records: Iterable[Record], before: str | None) -> str | None:
+    """The blob id of the state once `records` have happened to one whose blob id was `before`."""
+    blobs = (r.state.blob if r.state else r.adopts for r in effective(records))
+    return next((blob for blob in reversed(list(blobs)) if blob is not None), before)
+
+
+def _merge_states(records: list[Record]) -> tuple[StateChange | None, str | None]:
+    changing = [record for record in records if record.state or record.adopts]
+    if not changing:
+        return None, None
+    final = changing[-1].state
+    if final is None:
+        return None, changing[-1].adopts
+    if not final.replaces:
+        return (
+            final,
+            None,
+        )  # there was no file when it was made, so none of the older ones is to be expected
+    states = [record.state for record in records if record.state is not None]
+    older = [identity for state in states for identity in (*state.replaces, state.identity)]
+    replaces = tuple(dict.fromkeys(i for i in older if i != final.identity))
+    return replace(final, replaces=replaces), None
