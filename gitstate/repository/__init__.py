@@ -1,0 +1,349 @@
+"""The hidden bare repository: Git objects in and out, refs; the only room that uses dulwich.
+
+Nothing in the repository's own `config`, `hooks` or `alternates` is read or run (PITFALLS D25, D26): objects are read
+and written directly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import traceback
+import weakref
+import zlib
+from typing import TYPE_CHECKING, Final
+
+from dulwich.object_store import DiskObjectStore
+from dulwich.objects import ObjectID
+
+from gitstate import files
+from gitstate.errors import StateReadError
+from gitstate.repository.loose import LooseObjects
+from gitstate.repository.objects import (
+    Commit,
+    Raw,
+    blob_id,
+    find_in_tree,
+    make_blob,
+    make_commit,
+    make_tree,
+    parse_commit,
+    unpack_loose,
+)
+from gitstate.repository.packs import MAX_PACKS, Packs
+from gitstate.repository.refs import Refs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator
+    from pathlib import Path
+
+    from gitstate.record import GitObject
+
+__all__ = [
+    "BRANCH",
+    "EMPTY_TREE",
+    "MAX_PACKS",
+    "Commit",
+    "Refs",
+    "Repository",
+    "blob_id",
+    "make_blob",
+    "make_commit",
+    "make_tree",
+]
+
+BRANCH: Final = "refs/heads/main"
+EMPTY_TREE: Final = make_tree(None).id
+
+_CONFIG: Final = b"[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
+_MAX_CACHED_COMMITS: Final = 4096
+
+_repositories: weakref.WeakSet[Repository] = weakref.WeakSet()
+_inherited: list[DiskObjectStore | None] = []
+
+
+class Repository:
+    """The objects and refs below `git_dir`. May be used from several threads (PITFALLS D11).
+
+    What is missing or damaged is answered from `journalled`, if that has it: a `git gc --prune=now` deletes what it did
+    not see referred to, however late we look (PITFALLS G2), and a power cut empties what was not flushed (D2).
+
+    Attributes:
+        lost: whether that has happened, so that a recovery is wanted.
+    """
+
+    def __init__(self, git_dir: Path, journalled: Callable[[], Iterable[GitObject]]) -> None:
+        self.git_dir = git_dir
+        self.refs = Refs(git_dir)
+        self._objects_dir = git_dir / "objects"
+        self._loose = LooseObjects(self._objects_dir)
+        self._packs = Packs(self._objects_dir)
+        self._mutex = threading.RLock()
+        self._objects: DiskObjectStore | None = None
+        self._commits: dict[str, Commit] = {}
+        self._journalled = journalled
+        self._kept: dict[str, GitObject] = {}
+        _repositories.add(self)
+        self.lost = False
+
+    @staticmethod
+    def create(git_dir: Path) -> None:
+        """An empty bare repository whose HEAD is the branch `main`. Not flushed.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        folders = ("", "objects", "objects/info", "objects/pack", "refs", "refs/heads", "refs/tags")
+        for folder in folders:
+            (git_dir / folder).mkdir(mode=0o700)
+        files.write_new(git_dir / "HEAD", f"ref: {BRANCH}\n".encode())
+        files.write_new(git_dir / "config", _CONFIG)
+
+    def read(self, object_id: str) -> bytes:
+        """The content of an object, checked against its hash.
+
+        Raises:
+            StateReadError: it is missing (code `"object-missing"`) or damaged (code `"object-damaged"`).
+        """
+        return self._read(object_id).content
+
+    def commit(self, commit_id: str) -> Commit:
+        """The commit with this id.
+
+        Raises:
+            StateReadError: missing, damaged, or no commit that gitstate made (code `"not-a-commit"`).
+        """
+        if commit_id in self._commits:
+            return self._commits[commit_id]
+        raw = self._read(commit_id)
+        try:
+            commit = parse_commit(raw)
+        except ValueError as error:
+            raise StateReadError(
+                f"{commit_id} is not a commit of gitstate ({error}): {self.git_dir}. Nothing was changed. The versions"
+                f" are those that git --git-dir={self.git_dir} log lists.",
+                path=self.git_dir,
+                code="not-a-commit",
+            ) from error
+        if len(self._commits) >= _MAX_CACHED_COMMITS:
+            self._commits.clear()
+        self._commits[commit_id] = commit
+        return commit
+
+    def file_id(self, tree: str, name: bytes) -> str:
+        """The id of the blob that `tree` holds under `name`.
+
+        Raises:
+            StateReadError: the tree is missing or damaged, or has no such file.
+        """
+        try:
+            return find_in_tree(self.read(tree), name)
+        except ValueError as error:
+            raise self._damaged(tree, f"it does not hold {os.fsdecode(name)!r}") from error
+
+    def contains(self, object_id: str) -> bool:
+        """Whether the repository has the object, unread.
+
+        Raises:
+            StateReadError: a pack is damaged.
+        """
+        if self._loose.contains(object_id):
+            return True
+        with self._mutex, self._translated(object_id):
+            return self._opened().contains_packed(ObjectID(object_id.encode()))
+
+    def readable(self, object_id: str) -> bool:
+        """Whether the object can be read back."""
+        try:
+            self._read(object_id)
+        except StateReadError:
+            return False
+        return True
+
+    def empty(self) -> bool:
+        """Whether there is no object at all."""
+        return not self._loose.any() and not self._packs.any()
+
+    def find(self, prefix: str) -> list[str]:
+        """The ids of the objects that begin with `prefix`, at least two hex digits.
+
+        Raises:
+            StateReadError: a pack is damaged.
+        """
+        found = {made.id for made in self._journalled() if made.id.startswith(prefix)}
+        with self._mutex, self._translated(prefix):
+            found.update(id_.decode() for id_ in self._opened().iter_prefix(prefix.encode()))
+        return sorted(found)
+
+    def put(self, objects: Iterable[GitObject]) -> None:
+        """Writes the objects that have no loose file yet. Not flushed: the journal is.
+
+        Raises:
+            StateWriteError: the disk refused; some of them may have been written.
+        """
+        self._loose.put(objects)
+
+    def holds(self, objects: Iterable[GitObject]) -> bool:
+        """Whether all of `objects` are there, unread.
+
+        Raises:
+            StateReadError: a pack is damaged.
+        """
+        return all(self.contains(made.id) for made in objects)
+
+    def lacking(self, objects: Iterable[GitObject]) -> list[GitObject]:
+        """Those of `objects` that cannot be read back; behind `sweep`, which has read the loose ones."""
+        return [
+            made
+            for made in objects
+            if not self._loose.contains(made.id) and not self._readable_packed(made.id)
+        ]
+
+    def pack(self, objects: Collection[GitObject], scratch: Path) -> Path:
+        """Writes `objects` into one durable pack; it is built in the folder `scratch`, on the same filesystem.
+
+        Raises:
+            StateWriteError: the disk refused, or did not give back what was written; nothing was changed.
+            StateReadError: one of the objects is damaged.
+        """
+        return self._packs.write(map(self._unpack, objects), len(objects), scratch)
+
+    def drop_loose(self, object_ids: Iterable[str]) -> None:
+        """Deletes the loose files of objects that a pack holds."""
+        self._loose.drop(object_ids)
+
+    def merge_packs(self, scratch: Path, limit: int | None) -> None:
+        """If there are more than `MAX_PACKS`, writes small ones together, `limit` bytes at most, None for no limit.
+
+        Raises:
+            StateWriteError: the disk refused; the packs are as they were.
+            StateReadError: an object in a pack is damaged; nothing was changed.
+        """
+        self._packs.sweep()
+        replaced = self._packs.merge(scratch, limit)
+        if replaced:
+            self.drop_packs(replaced)
+
+    def drop_packs(self, paths: Iterable[Path]) -> None:
+        """Deletes packs whose objects are elsewhere too."""
+        with self._mutex:
+            self._close_objects()
+        self._packs.drop(paths)
+
+    def sweep(self) -> None:
+        """Deletes loose objects that fail their hash, and what killed processes left.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        self._loose.sweep()
+        with self._mutex:
+            self._close_objects()
+            self._commits.clear()
+            self._kept.clear()
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong with the objects, a line each."""
+        yield from self._loose.problems()
+        yield from self._packs.problems()
+
+    def close(self) -> None:
+        """Closes the packs, unless another thread is reading. The repository can be used again."""
+        if self._mutex.acquire(blocking=False):
+            try:
+                self._close_objects()
+            finally:
+                self._mutex.release()
+
+    def _opened(self) -> DiskObjectStore:
+        if self._objects is None:
+            self._objects = DiskObjectStore(os.fspath(self._objects_dir))
+        return self._objects
+
+    def _close_objects(self) -> None:
+        objects, self._objects = self._objects, None
+        if objects is not None:
+            objects.close()
+
+    def _read(self, object_id: str) -> Raw:
+        try:
+            return self._read_stored(object_id)
+        except (KeyError, StateReadError) as error:
+            made = self._from_journal(object_id)
+            if made is not None:
+                self.lost = True
+                return self._unpack(made)
+            if isinstance(error, StateReadError):
+                raise
+            raise StateReadError(
+                f"the object {object_id} is missing: {self.git_dir}. The state file is untouched. Open the state"
+                " again: what the journal still holds is repaired.",
+                path=self.git_dir,
+                code="object-missing",
+            ) from error
+
+    def _read_stored(self, object_id: str) -> Raw:
+        with self._mutex, self._translated(object_id):
+            try:
+                found = self._opened()[ObjectID(object_id.encode())]
+            except KeyError:
+                # Git may have packed it, and removed the pack we knew, meanwhile (PITFALLS D10).
+                self._close_objects()
+                found = self._opened()[ObjectID(object_id.encode())]
+            return Raw(object_id, found.type_name, found.as_raw_string())
+
+    def _from_journal(self, object_id: str) -> GitObject | None:
+        if object_id not in self._kept:
+            with contextlib.suppress(OSError):
+                self._kept = {made.id: made for made in self._journalled()}
+        return self._kept.get(object_id)
+
+    def _forget_parent(self) -> None:
+        # The parent's thread that holds the mutex, or reads a pack, does not exist in a forked child.
+        self._mutex = threading.RLock()
+        _inherited.append(self._objects)
+        self._objects = None
+
+    def _readable_packed(self, object_id: str) -> bool:
+        try:
+            self._read_stored(object_id)
+        except (KeyError, StateReadError):
+            return False
+        return True
+
+    def _unpack(self, made: GitObject) -> Raw:
+        try:
+            return unpack_loose(made)
+        except zlib.error as error:
+            raise self._damaged(made.id, str(error)) from error
+
+    @contextlib.contextmanager
+    def _translated(self, object_id: str) -> Iterator[None]:
+        try:
+            yield
+        except KeyError:
+            raise
+        except Exception as error:  # dulwich raises whatever its parsers trip over (PITFALLS D9)
+            # What they were looking at is part of a mapped pack, which cannot be closed before they let go.
+            traceback.clear_frames(error.__traceback__)
+            self._close_objects()
+            raise self._damaged(object_id, f"{type(error).__name__}: {error}") from error
+
+    def _damaged(self, object_id: str, why: str) -> StateReadError:
+        return StateReadError(
+            f"the object {object_id} cannot be read ({why}): {self.git_dir}. The state file is untouched."
+            " state.verify() lists all that is damaged.",
+            path=self.git_dir,
+            code="object-damaged",
+        )
+
+
+def _forget_parents() -> None:
+    for repository in list(_repositories):
+        repository._forget_parent()  # noqa: SLF001  the same module
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_forget_parents)

@@ -1,0 +1,139 @@
+"""Loose objects: one file each, written aside and renamed, so that a name never holds half an object.
+
+dulwich's own writing is not used: it believes any file that is there (PITFALLS D1), and a killed process leaves locks
+that make the same object unwritable for ever (D4).
+
+Source of the format: gitrepository-layout(5).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import zlib
+from typing import TYPE_CHECKING, Final
+
+from gitstate import files
+from gitstate.errors import StateWriteError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from gitstate.record import GitObject
+
+_NAME: Final = re.compile(r"[0-9a-f]{38}")
+_FOLDER: Final = re.compile(r"[0-9a-f]{2}")
+_TEMPORARY: Final = "tmp_obj_gitstate_"
+_TRIES: Final = 100
+
+
+class LooseObjects:
+    """The loose objects below `directory`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._root = os.fspath(directory) + os.sep  # plain strings: every transaction comes by
+
+    def contains(self, object_id: str) -> bool:
+        """Whether there is a file for the object, unread."""
+        return os.path.exists(self._path(object_id))
+
+    def put(self, objects: Iterable[GitObject]) -> None:
+        """Writes the objects that are not there yet, each whole or not at all. Not flushed: the journal is.
+
+        A file that is there is believed: recovery has read every loose object by then (PITFALLS D1).
+
+        Raises:
+            StateWriteError: the disk refused; some of them may have been written.
+        """
+        safe = "The transaction is safe in the journal; its history follows at the next use."
+        for made in objects:
+            path = self._path(made.id)
+            with files.refused(StateWriteError, "cannot write a Git object", path, safe):
+                if not os.path.exists(path):
+                    self._write(path, made.loose)
+
+    def drop(self, object_ids: Iterable[str]) -> None:
+        """Deletes the files of objects that a flushed pack holds."""
+        for object_id in object_ids:
+            with contextlib.suppress(OSError):
+                files.remove(self._path(object_id))
+
+    def sweep(self) -> None:
+        """Reads every object and deletes those that fail their hash, and what killed processes left.
+
+        A power cut leaves objects of 0 bytes, even ones that had been deleted (PITFALLS D2, O8).
+
+        Raises:
+            OSError: the disk refused.
+        """
+        for path in self._files():
+            name = os.path.basename(path)
+            if name.startswith(_TEMPORARY) or (_NAME.fullmatch(name) and _damaged(path)):
+                files.remove(path)
+
+    def problems(self) -> Iterator[str]:
+        """One line for each object that fails its hash."""
+        for path in self._files():
+            try:
+                damaged = _NAME.fullmatch(os.path.basename(path)) and _damaged(path)
+            except OSError as error:
+                yield f"a loose object cannot be read ({error.strerror}): {path}"
+            else:
+                if damaged:
+                    yield f"a loose object is damaged: {path}"
+
+    def any(self) -> bool:
+        """Whether there is one."""
+        return any(True for _ in self._files())
+
+    def _path(self, object_id: str) -> str:
+        return f"{self._root}{object_id[:2]}{os.sep}{object_id[2:]}"
+
+    def _files(self) -> Iterator[str]:
+        for folder in sorted(os.listdir(self._directory)):
+            if _FOLDER.fullmatch(folder):
+                with contextlib.suppress(FileNotFoundError):  # Git removes empty ones (PITFALLS G3)
+                    for name in sorted(os.listdir(self._root + folder)):
+                        yield os.path.join(self._root, folder, name)
+
+    def _write(self, path: str, loose: bytes) -> None:
+        folder = os.path.dirname(path)
+        temporary = folder + os.sep + _TEMPORARY + files.token()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        descriptor = _open_in(folder, temporary, flags)
+        try:
+            try:
+                files.write_all(descriptor, loose)
+            finally:
+                os.close(descriptor)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                files.remove(temporary)
+            raise
+
+
+def _open_in(folder: str, path: str, flags: int) -> int:
+    for _ in range(_TRIES):
+        try:
+            return os.open(path, flags, 0o444)
+        except FileNotFoundError:
+            # New, or removed by Git because it was empty (PITFALLS G3), perhaps once more between these two calls.
+            os.makedirs(folder, 0o700, exist_ok=True)
+    return os.open(path, flags, 0o444)
+
+
+def _damaged(path: str) -> bool:
+    """Whether the file was read, and does not hold the object of its name."""
+    try:
+        whole = zlib.decompress(files.read(path)[0])
+    except FileNotFoundError:
+        return False  # packed and removed by Git meanwhile
+    except zlib.error:
+        return True
+    digest = hashlib.sha1(whole, usedforsecurity=False).hexdigest()
+    return digest != "".join(path.split(os.sep)[-2:])

@@ -1,0 +1,132 @@
+"""Git objects as values: how they are made, and what a commit says."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from dulwich.objects import Commit as GitCommit
+from dulwich.objects import ObjectID, Tree
+
+from gitstate import trailers
+from gitstate.record import GitObject
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gitstate.trailers import Note
+
+TYPE_NUMBERS: Final = {b"commit": 1, b"tree": 2, b"blob": 3, b"tag": 4}
+"""The numbers of the types in packs: gitformat-pack(5)."""
+
+_FILE_MODE: Final = 0o100644
+_FASTEST: Final = 1
+"""zlib's level for loose objects: a third of the time of the default, for a few per cent more bytes."""
+
+
+class Raw(NamedTuple):
+    """An object's id, its type (`b"blob"` ...) and its content."""
+
+    id: str
+    kind: bytes
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit as gitstate reads it: its id, its parents' and its tree's, who made it, and what its message says."""
+
+    id: str
+    parents: tuple[str, ...]
+    tree: str
+    author: str
+    note: Note
+
+
+def make_blob(content: bytes) -> GitObject:
+    """The object that holds `content`."""
+    return _make(b"blob", content)
+
+
+def blob_id(content: bytes) -> str:
+    """Git's id of `content`."""
+    return object_id(b"blob", content)
+
+
+def make_tree(name: bytes | None, blob: str = "") -> GitObject:
+    """The tree that holds `blob` under `name`, or the empty tree for None."""
+    tree = Tree()
+    if name is not None:
+        tree.add(name, _FILE_MODE, ObjectID(blob.encode()))
+    return _make(b"tree", tree.as_raw_string())
+
+
+def make_commit(tree: str, parents: Iterable[str], author: str, note: Note) -> GitObject:
+    """The commit of `tree` on `parents`; the same arguments give the same id."""
+    commit = GitCommit()
+    commit.tree = ObjectID(tree.encode())
+    commit.parents = [ObjectID(parent.encode()) for parent in parents]
+    commit.author = commit.committer = author.encode(errors="backslashreplace")
+    commit.author_time = commit.commit_time = int(note.time.timestamp())
+    commit.author_timezone = commit.commit_timezone = 0
+    commit.encoding = b"UTF-8"
+    commit.message = trailers.encode(note)
+    return _make(b"commit", commit.as_raw_string())
+
+
+def parse_commit(raw: Raw) -> Commit:
+    """The commit that `raw` is.
+
+    Raises:
+        ValueError: it is not a commit that gitstate made.
+    """
+    if raw.kind != b"commit":
+        raise ValueError(f"it is a {raw.kind.decode()}")
+    parsed = GitCommit()
+    try:
+        parsed.set_raw_string(raw.content)
+        parents = tuple(parent.decode() for parent in parsed.parents)
+        author = parsed.author.decode(errors="replace")
+        return Commit(
+            raw.id, parents, parsed.tree.decode(), author, trailers.decode(parsed.message)
+        )
+    except Exception as error:  # a foreign commit may be anything that dulwich trips over
+        raise ValueError(str(error)) from error
+
+
+def find_in_tree(content: bytes, name: bytes) -> str:
+    """The id that the tree with `content` holds under `name`.
+
+    Raises:
+        ValueError: it is no tree, or has no such name.
+    """
+    tree = Tree()
+    try:
+        tree.set_raw_string(content)
+        return tree[name][1].decode()
+    except Exception as error:  # a foreign tree may be anything that dulwich trips over
+        raise ValueError(str(error)) from error
+
+
+def unpack_loose(made: GitObject) -> Raw:
+    """The object in the bytes of a loose file.
+
+    Raises:
+        zlib.error: they are damaged.
+    """
+    header, _, content = zlib.decompress(made.loose).partition(b"\0")
+    return Raw(made.id, header.partition(b" ")[0], content)
+
+
+def object_id(kind: bytes, content: bytes) -> str:
+    """Git's id of an object."""
+    whole = b"%s %d\0" % (kind, len(content)) + content
+    return hashlib.sha1(whole, usedforsecurity=False).hexdigest()
+
+
+def _make(kind: bytes, content: bytes) -> GitObject:
+    whole = b"%s %d\0" % (kind, len(content)) + content
+    made = hashlib.sha1(whole, usedforsecurity=False).hexdigest()
+    return GitObject(made, zlib.compress(whole, _FASTEST))

@@ -1,0 +1,231 @@
+"""The refs of the hidden repository: loose files that are moved by compare and swap, under Git's own lock files.
+
+dulwich's container is not used for them: it reads a ref that cannot be opened as absent (PITFALLS D6), leaves empty
+lock files that nobody can tell from Git's (D4), and loses updates when it packs (D7).
+
+Source of the formats: gitrepository-layout(5), git-pack-refs(1).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from gitstate import files
+from gitstate.errors import StateConflictError, StateReadError, StateWriteError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+_ID: Final = re.compile(r"[0-9a-f]{40}")
+_LOCK_WAIT_SECONDS: Final = 0.1
+_LOCK_ABANDONED_SECONDS: Final = 3600.0
+_TEMPORARY: Final = "gitstate-ref-"
+
+
+class Refs:
+    """Read, list and move the refs below `git_dir`."""
+
+    def __init__(self, git_dir: Path) -> None:
+        self._git_dir = git_dir
+        self._root = (
+            os.fspath(git_dir) + os.sep
+        )  # plain strings: this is on the path of every transaction
+
+    def read(self, name: str) -> str | None:
+        """The id that the ref `name` is at, None if there is no such ref.
+
+        Raises:
+            StateReadError: there is one, but it cannot be read; code `"ref-unreadable"`.
+        """
+        try:
+            with open(self._root + name, "rb", buffering=0) as file:
+                text = file.read(64).decode("ascii", "replace").strip()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return self._packed().get(name)
+        except OSError as error:
+            raise self._unreadable(name, error.strerror or "error") from error
+        if not _ID.fullmatch(text):
+            raise self._unreadable(name, "it holds no commit hash")
+        return text
+
+    def all(self, prefix: str, known: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Every ref below `prefix` by its full name, and the id it is at; those in `known` are not read.
+
+        Raises:
+            StateReadError: one cannot be read; code `"ref-unreadable"`.
+        """
+        found = dict(known or {})
+        for name in self._loose(prefix):
+            if name not in found and (id_ := self.read(name)) is not None:
+                found[name] = id_
+        # The packed ones last: `git pack-refs` writes them there before it deletes the files.
+        packed = {name: id_ for name, id_ in self._packed().items() if name.startswith(prefix)}
+        return dict(sorted({**packed, **found}.items()))
+
+    def move(self, name: str, expected: Collection[str | None], new: str) -> None:
+        """Moves the ref `name` to `new` if it is at one of the `expected` ids; None among them: absent or unreadable.
+
+        Raises:
+            StateConflictError: it is at another id, which stays; code `"ref-moved"`.
+            StateWriteError: the disk refused, or Git holds the ref's lock (code `"ref-locked"`); the ref stays.
+        """
+        path = self._root + name
+        with files.refused(StateWriteError, f"cannot move {name}", path, "The ref is as it was."):
+            lock = self._lock(path, new)
+            try:
+                # A crash here leaves our lock file. It holds an id of the journal, by which recovery knows it.
+                at = self._read_or_none(name, unreadable_is_absent=None in expected)
+                if at not in expected and at != new:
+                    raise self._moved(name, at)
+                os.replace(lock, path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    files.remove(lock)
+                raise
+
+    def sweep(self, ours: Collection[str]) -> None:
+        """Removes what a killed process left: our temporary files, locks that hold one of `ours`, locks an hour old."""
+        for name in os.listdir(self._git_dir):
+            if name.startswith(_TEMPORARY):
+                files.remove(self._git_dir / name)
+        for folder, _, names in os.walk(self._git_dir / "refs"):
+            for name in names:
+                path = os.path.join(folder, name)
+                if name.endswith(".lock") and self._abandoned(path, ours):
+                    files.remove(path)
+
+    def flush(self, names: Iterable[str]) -> None:
+        """Makes the refs `names`, and where they lie, survive a power cut.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        folders = {self._git_dir}
+        for name in names:
+            path = self._git_dir / name
+            with contextlib.suppress(FileNotFoundError):  # packed meanwhile
+                files.flush_file(path)
+            folders.update(
+                p for p in path.parents if p.is_relative_to(self._git_dir) and p.is_dir()
+            )
+        with contextlib.suppress(FileNotFoundError):
+            files.flush_file(self._git_dir / "packed-refs")
+        for folder in sorted(folders, key=lambda p: len(p.parts), reverse=True):
+            files.sync_directory(folder)
+
+    def _packed(self) -> dict[str, str]:
+        try:
+            with open(
+                self._git_dir / "packed-refs", encoding="utf-8", errors="surrogateescape"
+            ) as file:
+                lines = file.read().splitlines()
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise self._unreadable("packed-refs", error.strerror or "error") from error
+        rows = (line.split(" ", 1) for line in lines if line[:1] not in {"#", "^", ""})
+        return {row[1]: row[0] for row in rows if len(row) == 2 and _ID.fullmatch(row[0])}
+
+    def _loose(self, prefix: str) -> Iterator[str]:
+        # An error must not make refs look absent (PITFALLS D6), as os.walk does unless told.
+        for folder, _, names in os.walk(self._git_dir / prefix, onerror=_raise_unless_gone):
+            for name in names:
+                if not name.endswith(".lock"):
+                    yield (self._git_dir / folder / name).relative_to(self._git_dir).as_posix()
+
+    def _read_or_none(self, name: str, *, unreadable_is_absent: bool) -> str | None:
+        try:
+            return self.read(name)
+        except StateReadError:
+            if unreadable_is_absent:
+                return None
+            raise
+
+    def _lock(self, path: str, content: str) -> str:
+        """Git's lock file for the ref at `path`, made by us, with `content`."""
+        lock = path + ".lock"
+        temporary = self._root + _TEMPORARY + files.token()
+        deadline = time.monotonic() + _LOCK_WAIT_SECONDS
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        try:
+            try:
+                # Renaming over a file makes ext4 write the new one out at once if its block is still to be chosen.
+                files.allocate(descriptor, len(content) + 1)
+                files.write_all(descriptor, content.encode() + b"\n")
+            finally:
+                os.close(descriptor)
+            while not self._link(temporary, lock):
+                if self._abandoned(lock, ()):
+                    files.remove(lock)
+                elif time.monotonic() >= deadline:
+                    raise self._locked(lock)
+                else:
+                    time.sleep(0.002)
+        finally:
+            with contextlib.suppress(OSError):
+                files.remove(temporary)
+        return lock
+
+    def _link(self, temporary: str, lock: str) -> bool:
+        # A lock made by link() is never empty, so a crash leaves one that says whose it is (PITFALLS D4).
+        try:
+            os.link(temporary, lock)
+        except FileExistsError:
+            return False
+        except FileNotFoundError:
+            if not os.path.exists(temporary):
+                raise
+            os.makedirs(os.path.dirname(lock), 0o700, exist_ok=True)  # Git removes empty folders
+            return self._link(temporary, lock)
+        except OSError as error:
+            if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.EMLINK}:
+                raise
+            # A filesystem without links: the next best thing is a name that must not exist yet.
+            os.close(os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+            os.replace(temporary, lock)
+        return True
+
+    def _abandoned(self, lock: str, ours: Collection[str]) -> bool:
+        try:
+            age = time.time() - os.stat(lock).st_mtime
+            content = files.read(lock)[0][:64].decode("ascii", "replace").strip()
+        except OSError:
+            return False
+        # Git never writes NULs: they are what a power cut leaves of a lock of ours.
+        torn = content != "" and not content.strip("\0")
+        return torn or content in ours or age > _LOCK_ABANDONED_SECONDS
+
+    def _unreadable(self, name: str, why: str) -> StateReadError:
+        return StateReadError(
+            f"the ref {name} cannot be read: {why}: {self._git_dir / name}. The state file and the history are"
+            " untouched. Open the state again: a ref that the journal knows is repaired.",
+            path=self._git_dir / name,
+            code="ref-unreadable",
+        )
+
+    def _moved(self, name: str, at: str | None) -> StateConflictError:
+        return StateConflictError(
+            f"somebody else moved {name} to {at or 'nothing'}: {self._git_dir}. Nothing was overwritten. Keep what is"
+            f" there under another name, then put the ref back with git --git-dir={self._git_dir} update-ref.",
+            path=self._git_dir / name,
+            code="ref-moved",
+        )
+
+    def _locked(self, lock: str) -> StateWriteError:
+        return StateWriteError(
+            f"another program holds the lock of a ref: {lock}. Nothing is lost; the ref follows at the next use of the"
+            " state. If no git command is running, delete the lock file.",
+            path=Path(lock),
+            code="ref-locked",
+        )
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
