@@ -1,0 +1,128 @@
+"""Checkpoint: packs what the journal holds, and begins a new journal without it.
+
+Most of it runs beside the writers: objects never change. Only the switch to the new journal needs the lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from gitstate import files
+from gitstate.errors import StateLockError, StateWriteError
+from gitstate.lock import StateLock
+from gitstate.record import Base, merge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from gitstate.effects import Effects
+    from gitstate.journal import Journal
+    from gitstate.layout import Layout
+    from gitstate.ledger import Ledger
+    from gitstate.record import Record
+    from gitstate.repository import Repository
+
+
+class Checkpoint:
+    """One checkpoint; `exclusive` holds the state's lock for a block, with everything caught up."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        repository: Repository,
+        ledger: Ledger,
+        effects: Effects,
+        exclusive: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._layout = layout
+        self._repository = repository
+        self._ledger = ledger
+        self._effects = effects
+        self._exclusive = exclusive
+
+    def run(self, merge_limit: int | None) -> bool:
+        """Whether the journal holds nothing any more that was in it at the beginning.
+
+        Then writes small packs together, `merge_limit` bytes of them at most, None for no limit.
+
+        Raises:
+            StateLockError: somebody else held the lock; everything is still in the journal.
+            StateWriteError: the disk refused; everything is still in the journal.
+        """
+        maintenance = StateLock(self._layout.maintenance_lock)
+        with contextlib.closing(maintenance):
+            try:
+                maintenance.acquire(0, "checkpoint")
+            except StateLockError:
+                return False  # one at a time (PITFALLS O7): the other one's serves us as well
+            try:
+                self._layout.sweep_scratch()
+                return self._run(merge_limit)
+            finally:
+                maintenance.release()
+
+    def _run(self, merge_limit: int | None) -> bool:
+        with self._exclusive():
+            self._settle()
+            journal = self._ledger.journal
+            records = journal.reread()
+            last = journal.next_sequence - 1
+        merged = merge(records)
+        with self._scratch() as scratch:
+            pack = None
+            if merged is not None and merged.objects:
+                pack = self._repository.pack(merged.objects, scratch)
+            try:
+                done = self._switch(journal, last, merged) if records else True
+            except BaseException:
+                # The journal keeps the objects, and the next checkpoint packs them again: not twice, please.
+                if pack is not None:
+                    self._repository.drop_packs([pack])
+                raise
+            if merged is not None:
+                self._repository.drop_loose(made.id for made in merged.objects)
+            self._repository.merge_packs(scratch, merge_limit)
+        return done
+
+    def _switch(self, journal: Journal, last: int, packed: Record | None) -> bool:
+        """Begins a generation without the records up to `last`, once nothing needs them any more."""
+        with self._exclusive():
+            if self._ledger.journal is not journal:
+                return (
+                    False  # somebody recovered meanwhile: what we packed is in their generation too
+                )
+            self._settle()
+            safe = "The journal still holds everything."
+            with files.refused(
+                StateWriteError, "cannot flush the history", self._layout.git_dir, safe
+            ):
+                # Flushed first, forgotten afterwards: the state file's name, then the refs; the pack is already.
+                files.sync_directory(self._layout.state.parent)
+                self._repository.refs.flush([c.name for c in packed.refs] if packed else [])
+            newer = [record for record in journal.reread() if record.sequence > last]
+            base = Base(dict(self._ledger.refs), self._ledger.state)
+            # A crash in here, before the new journal has its name, leaves the old one: it is applied once more.
+            placed = self._ledger.placed
+            self._ledger.begin(base, newer, last)
+            self._ledger.placed = placed
+            return not newer
+
+    def _settle(self) -> None:
+        """Makes the pending records durable and puts them in place."""
+        if self._ledger.pending:
+            self._ledger.flush()
+            while self._ledger.pending:
+                self._effects.apply(self._ledger.pending[0])
+                del self._ledger.pending[0]
+
+    @contextlib.contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        safe = "The journal still holds everything."
+        with (
+            files.refused(StateWriteError, "cannot build a pack", self._layout.store, safe),
+            self._layout.scratch() as scratch,
+        ):
+            yield scratch

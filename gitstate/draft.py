@@ -1,0 +1,165 @@
+"""Draft: the record of one transaction while it is being put together.
+
+It turns what happened (a new version, a name for one, a failure, bytes worth keeping) into Git objects and ref
+changes. Nothing here touches the disk: a draft becomes real when `Store.commit` appends it to the journal.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from gitstate import trailers
+from gitstate.lock import host
+from gitstate.record import GitObject, RefChange
+from gitstate.repository import BRANCH, Commit, make_blob, make_commit, make_tree
+from gitstate.trailers import Note
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+BACKUPS: Final = "refs/backups/"
+CORRUPT: Final = "refs/corrupt/"
+KEPT: Final = "Kept-As"
+"""The field that tells a commit of bytes worth keeping from a version."""
+
+FAILURES: Final = "refs/audit/failures"
+UNVERSIONED: Final = "refs/audit/unversioned"
+"""Transactions that changed the state without making a version (`backup_before_write=False`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The newest version: its commit, and the blob id of its state."""
+
+    commit: Commit
+    blob: str
+
+
+class Draft:
+    """The objects, ref changes and state of one transaction.
+
+    Attributes:
+        head: the newest version, the drafted ones included; None before the first.
+        state: what the state file is to hold, as bytes and as a blob; None to leave it.
+    """
+
+    def __init__(
+        self,
+        head: Head | None,
+        *,
+        file_name: bytes,
+        author: str,
+        ref: Callable[[str], str | None],
+    ) -> None:
+        self.head = head
+        self.state: tuple[bytes, GitObject] | None = None
+        self._file_name = file_name
+        self._author = author
+        self._ref = ref
+        self._objects: dict[str, GitObject] = {}
+        self._refs: dict[str, RefChange] = {}
+
+    @property
+    def objects(self) -> tuple[GitObject, ...]:
+        """The Git objects, each behind those it refers to."""
+        return tuple(self._objects.values())
+
+    @property
+    def refs(self) -> tuple[RefChange, ...]:
+        """The ref changes."""
+        return tuple(self._refs.values())
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to commit."""
+        return not self._refs and self.state is None
+
+    def add_version(
+        self,
+        blob: GitObject,
+        operation: str,
+        changed_keys: Sequence[str],
+        *,
+        message: str = "",
+        extra: dict[str, str] | None = None,
+    ) -> Head:
+        """Puts a version whose state is `blob` on top of the branch; `head` is that version from then on."""
+        tree = make_tree(self._file_name, blob.id)
+        serial = self.head.commit.note.serial + 1 if self.head else 1
+        note = self._note(operation, serial, changed_keys, message, extra)
+        parents = (self.head.commit.id,) if self.head else ()
+        made = make_commit(tree.id, parents, self._author, note)
+        self._keep(blob, tree, made)
+        self._move(BRANCH, made.id)
+        note = replace(note, message=note.message or note.subject)  # as it is read back
+        self.head = Head(Commit(made.id, parents, tree.id, self._author, note), blob.id)
+        return self.head
+
+    def add_event(
+        self,
+        ref: str,
+        operation: str,
+        changed_keys: Sequence[str],
+        *,
+        message: str,
+        extra: dict[str, str],
+    ) -> None:
+        """Puts a line of the audit trail on `ref`: a commit of the empty tree, numbered as the version it came upon."""
+        tree = make_tree(None)
+        serial = self.head.commit.note.serial if self.head else 0
+        note = self._note(operation, serial, changed_keys, message, extra)
+        parent = self._ref(ref)
+        made = make_commit(tree.id, (parent,) if parent else (), self._author, note)
+        self._keep(tree, made)
+        self._move(ref, made.id)
+
+    def keep_corrupt(self, content: bytes) -> str:
+        """Keeps bytes that are not a state under a ref of their own, and gives its name; the same bytes once."""
+        blob = make_blob(content)
+        name = f"{CORRUPT}{blob.id[:16]}"
+        if self._ref(name) is None:
+            tree = make_tree(self._file_name, blob.id)
+            serial = self.head.commit.note.serial if self.head else 0
+            made = make_commit(
+                tree.id, (), self._author, self._note("corrupt", serial, (), "", {KEPT: name})
+            )
+            self._keep(blob, tree, made)
+            self._move(name, made.id)
+        return name
+
+    def pin(self, name: str, commit_id: str) -> None:
+        """Names a version: a ref of its own keeps it beyond the window."""
+        self._move(BACKUPS + name, commit_id)
+
+    def _note(
+        self,
+        operation: str,
+        serial: int,
+        changed_keys: Sequence[str],
+        message: str,
+        extra: dict[str, str] | None,
+    ) -> Note:
+        time = datetime.now(UTC)
+        if self.head is not None:
+            time = max(time, self.head.commit.note.time)  # a clock may go backwards (PITFALLS O6)
+        return Note(
+            trailers.one_line(operation) or "transaction",
+            serial,
+            time,
+            os.getpid(),
+            host(),
+            tuple(changed_keys),
+            trailers.clean_message(message),
+            extra or {},
+        )
+
+    def _keep(self, *objects: GitObject) -> None:
+        self._objects.update((made.id, made) for made in objects)
+
+    def _move(self, name: str, new: str) -> None:
+        drafted = self._refs.get(name)
+        expected = drafted.expected if drafted else (self._ref(name),)
+        self._refs[name] = RefChange(name, expected, new)

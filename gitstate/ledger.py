@@ -1,0 +1,206 @@
+"""Ledger: the journal as far as this process has read it, and what that says.
+
+That is: where the branch and the audit trails are, what the state file holds, and which records are still to be put in
+place. It is changed under the lock only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from gitstate.errors import StateReadError, StateTransactionError, StateWriteError
+from gitstate.journal import Journal, sync_published
+from gitstate.record import Base, effective, state_after
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from pathlib import Path
+
+    from gitstate.files import Identity
+    from gitstate.record import Record
+
+
+class Ledger:
+    """What the journal in `directory` says.
+
+    Attributes:
+        refs: the ids of the refs in `follows`, once every record is in place.
+        state: the blob id of the state, None before the first.
+        pending: records that are in the journal and not in place yet, in order.
+        placed: identity of the file that holds the state, where a record or a checkpoint vouches for its name.
+        count: records in this generation.
+        unknown: whether a commit was interrupted where only recovery can tell if it has happened.
+    """
+
+    def __init__(self, directory: Path, follows: Collection[str]) -> None:
+        self._directory: Final = directory
+        self._follows: Final = follows
+        self._journal: Journal | None = None
+        self._failure = ""
+        self.unknown = False
+        self.pending: list[Record] = []
+        self.refs: dict[str, str] = {}
+        self.state: str | None = None
+        self.placed: Identity | None = None
+        self.count = 0
+
+    @property
+    def journal(self) -> Journal:
+        """The generation that is open.
+
+        Raises:
+            StateReadError: none is: somebody deleted the store.
+        """
+        if self._journal is None:
+            raise StateReadError(
+                f"the store is gone: {self._directory}. The state file is untouched.",
+                path=self._directory,
+                code="repository-missing",
+            )
+        return self._journal
+
+    @property
+    def opened(self) -> bool:
+        """Whether a generation is open."""
+        return self._journal is not None
+
+    @property
+    def poisoned(self) -> bool:
+        """Whether a flush failed, so that nothing more may be written (PITFALLS O2)."""
+        return bool(self._failure)
+
+    def open(self) -> None:
+        """Opens the generation that counts, without its records: `catch_up` reads them.
+
+        Raises:
+            FileNotFoundError: there is none.
+            StateReadError: it is damaged.
+        """
+        self.close()
+        self._journal = Journal.open(self._directory)
+        self._forget(self._journal.base)
+
+    def begin(self, base: Base, records: Iterable[Record], sequence: int) -> None:
+        """Publishes a new generation, durable, with `records` behind `base`, and goes on in it.
+
+        Raises:
+            StateWriteError: the disk refused; the older one still counts.
+        """
+        older = self._journal
+        self.unknown = True  # an interrupt on the way leaves it to recovery
+        self._journal = Journal.start(self._directory, base, records, sequence)
+        if older is not None:
+            older.close()
+        self._forget(self._journal.base)
+        self.know(self._journal.scan())
+        self.unknown = False
+
+    def catch_up(self) -> list[Record]:
+        """What others have appended, known from here on; in a generation of somebody else's all it holds.
+
+        Raises:
+            StateReadError: the journal is damaged.
+            StateWriteError: the disk refused to flush it.
+        """
+        if self.journal.current():
+            found = self.journal.follow()
+        else:
+            # Its name may not be durable yet, so it is flushed before anything is appended; its records were flushed
+            # before it had a name (J3).
+            self.open()
+            sync_published(self._directory)
+            found = self.journal.scan()
+        self.know(found)
+        return found
+
+    def know(self, records: list[Record]) -> None:
+        """Takes in what `records` say."""
+        self.count += len(records)
+        for record in effective(records):
+            self.refs.update((c.name, c.new) for c in record.refs if c.name in self._follows)
+        self.state = state_after(records, self.state)
+        states = [record.state for record in effective(records) if record.state is not None]
+        self.placed = states[-1].identity if states else self.placed
+
+    def append(self, record: Record) -> None:
+        """Makes `record` durable: it has happened. What it says is not known before `know`.
+
+        Raises:
+            StateWriteError: it has not happened; with code `"flush-failed"` nobody knows, and the ledger is poisoned.
+        """
+        # Whatever interrupts this, a Ctrl-C too, leaves the outcome to recovery.
+        self.unknown = True
+        try:
+            self.journal.append(record)
+        except StateWriteError as error:
+            if error.code == "flush-failed":
+                self.poison(error)
+            else:
+                self.unknown = False
+            raise
+
+    def note(self, record: Record) -> None:
+        """Appends `record` without a flush, to be put in place by whoever flushes next.
+
+        Raises:
+            StateWriteError: nothing was appended.
+        """
+        self.unknown = True  # an interrupt on the way leaves it to recovery
+        try:
+            self.journal.note(record)
+            self.pending.append(record)
+            self.know([record])
+        except StateWriteError:
+            self.unknown = False
+            raise
+        self.unknown = False
+
+    def flush(self) -> None:
+        """Makes the notes durable.
+
+        Raises:
+            StateWriteError: the ledger is poisoned.
+        """
+        try:
+            self.journal.flush()
+        except StateWriteError as error:
+            self.poison(error)
+            raise
+
+    def poison(self, error: StateWriteError) -> None:
+        """Refuses everything from here on, until `reset`."""
+        self._failure = str(error)
+
+    def refuse_poisoned(self) -> None:
+        """Refuses to go on after a failed flush.
+
+        Raises:
+            StateTransactionError: there was one; code `"reopen"`.
+        """
+        if self._failure:
+            raise StateTransactionError(
+                "an earlier flush failed, so nothing more is written until the state is opened again:"
+                f" {self._directory}. Check the disk, call close(), and go on. It was: {self._failure}",
+                path=self._directory,
+                code="reopen",
+            )
+
+    def reset(self) -> None:
+        """Closes the journal and forgets everything, a failed flush too."""
+        self.close()
+        self._forget()
+        self._failure = ""
+        self.unknown = False
+
+    def close(self) -> None:
+        """Closes the journal."""
+        journal, self._journal = self._journal, None
+        if journal is not None:
+            journal.close()
+
+    def _forget(self, base: Base | None = None) -> None:
+        self.refs = dict(base.refs) if base else {}
+        self.state = base.state if base else None
+        self.placed = None
+        self.count = 0
+        self.pending.clear()

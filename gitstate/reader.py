@@ -1,0 +1,209 @@
+"""Reader: the current state and its history beside any writer. It waits for nobody (store invariant S6).
+
+Where a writer was killed behind its commit point, and recovery is not possible just now, it answers from the journal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from gitstate import files
+from gitstate.errors import StateError, StateReadError, gone, unreadable
+from gitstate.journal import NOWHERE, Mark, read_all
+from gitstate.record import Base, Record, RefChange, merge, state_after
+from gitstate.repository import BRANCH, Repository, blob_id
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from weakref import WeakMethod
+
+    from gitstate.effects import Effects
+    from gitstate.layout import Layout
+
+
+def _typed(method: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Turns what the system says to a reader into a typed error."""
+
+    @functools.wraps(method)
+    def typed(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return method(*args, **kwargs)
+        except StateError:
+            raise
+        except OSError as error:
+            raise StateReadError(
+                f"the store cannot be read: {error.strerror or error}: {error.filename or 'below .pipeline'}. Nothing was"
+                " changed; the state file can be read with cat. Check the disk and the permissions.",
+                code="store-unreadable",
+            ) from error
+
+    return typed
+
+
+class Reader:
+    """Reads one state file and its repository.
+
+    `recover` refers to what puts in place what the journal holds, or refuses quietly.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        repository: Repository,
+        effects: Effects,
+        recover: WeakMethod[Callable[[], None]],
+    ) -> None:
+        self._layout = layout
+        self._repository = repository
+        self._effects = effects
+        self._recover = recover
+        self._in_place = NOWHERE
+        self._state: str | None = None
+        self._branch: str | None = None
+        self._trusted: str | None = None
+
+    @_typed
+    def read(self, *, look: bool) -> tuple[bytes | None, bool]:
+        """The bytes of the current state, None where there is neither file nor history; and whether the file has them.
+
+        Where it has not, or with `look`, they come from the journal.
+
+        Raises:
+            StateReadError: the state file is gone although there is history, or cannot be read.
+        """
+        content = self._unplaced() if look else None
+        if content is not None:
+            return content, False
+        path = self._layout.state
+        with contextlib.suppress(FileNotFoundError):
+            return self._file(), True
+        content = self._unplaced()
+        if content is None and self._ever_committed():
+            # Was it renamed into place just now? Else somebody deleted it.
+            try:
+                return self._file(), True
+            except FileNotFoundError:
+                raise gone(path) from None
+        return content, content is None
+
+    @_typed
+    def look(self, *, recover: bool = True) -> Record | None:
+        """Sees that all records are in place, and recovers if not. What could not be is given, to answer from.
+
+        Without `recover` nothing is changed.
+
+        Raises:
+            StateReadError: the store is damaged, or not to be trusted.
+        """
+        behind = self._behind()
+        if recover and (behind is not None or self._repository.lost):
+            if recovery := self._recover():
+                recovery()
+            behind = self._behind()
+        return behind
+
+    @_typed
+    def refs(self, *, recover: bool = True) -> dict[str, str]:
+        """Every ref and the id it is at, once all records are in place; without `recover` nothing is changed.
+
+        Raises:
+            StateReadError: a ref cannot be read, or the store is damaged.
+        """
+        behind = self.look(recover=recover)
+        if not self._layout.exists():
+            return {}
+        known = {change.name: change.new for change in behind.refs} if behind else {}
+        return self._repository.refs.all("refs/", known)
+
+    @_typed
+    def problems(self) -> list[str]:
+        """What is wrong with the journal and the state file, a line each. Changes nothing.
+
+        Raises:
+            StateReadError: the journal is damaged, or the state file cannot be read.
+        """
+        base, records, _ = self._snapshot(NOWHERE)
+        merged = merge(records)
+        path = self._layout.state
+        if merged is not None and self._effects.behind(merged):
+            line = "the journal holds records that are not in place: the next use of the state puts them there"
+            return [line]
+        expected = state_after(records, base.state)
+        try:
+            found = blob_id(self._file())
+        except FileNotFoundError:
+            return (
+                [f"the state file is gone, although there is history: {path}"] if expected else []
+            )
+        if found != expected:
+            line = (
+                f"the state file is not what was written last, somebody edited it: {path}; the next transaction keeps"
+                " the edit as a version of its own"
+            )
+            return [line]
+        return []
+
+    @_typed
+    def trusts(self, content: bytes) -> bool:
+        """Whether gitstate wrote these very bytes, or checked them before: they need no second careful look.
+
+        Raises:
+            StateReadError: the store is damaged, or not to be trusted.
+        """
+        blob = blob_id(content)
+        if blob not in (self._trusted, self._state):
+            self._behind()  # somebody else may have written them since
+        return blob in (self._trusted, self._state)
+
+    def trust(self, content: bytes) -> None:
+        """Says that `content` has been checked."""
+        self._trusted = blob_id(content)
+
+    def _file(self) -> bytes:
+        try:
+            return files.read(self._layout.state)[0]
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise unreadable(self._layout.state, error) from error
+
+    def _unplaced(self) -> bytes | None:
+        """What the state file will hold when everything is in place; None where it does."""
+        behind = self.look()
+        return self._effects.pending_content(behind) if behind else None
+
+    def _behind(self) -> Record | None:
+        """The records not known to be in place, as one, if they are not."""
+        base, records, mark = self._snapshot(self._in_place)
+        merged = merge(records)
+        if merged is not None and self._effects.behind(merged):
+            return merged
+        if mark.generation != self._in_place.generation:
+            self._state, self._branch = base.state, base.refs.get(BRANCH)
+        self._state = state_after(records, self._state)
+        moved = [change.new for change in merged.refs if change.name == BRANCH] if merged else []
+        self._branch = moved[0] if moved else self._branch
+        self._in_place = mark
+        if self._branch is not None and not self._effects.names_commit(BRANCH, self._branch):
+            # A power cut, or somebody, has taken the branch: the journal knows where it was.
+            return Record(mark.sequence, refs=(RefChange(BRANCH, (None,), self._branch),))
+        return None
+
+    def _snapshot(self, since: Mark) -> tuple[Base, list[Record], Mark]:
+        """The base of the journal, its records behind `since`, and where they end."""
+        if not self._layout.exists():
+            self._layout.refuse_remains()
+            return Base(), [], NOWHERE
+        self._layout.check()
+        return read_all(self._layout.store, since)
+
+    def _ever_committed(self) -> bool:
+        base, records, _ = self._snapshot(NOWHERE)
+        if state_after(records, base.state) is not None:
+            return True
+        return self._layout.exists() and self._effects.ref(BRANCH) is not None

@@ -1,0 +1,321 @@
+"""States that a reading of the code found to be mishandled once, each made by hand and kept from coming back."""
+
+import contextlib
+import errno
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from oracle import fork, fresh, git, judge, leave
+
+from gitstate import (
+    PipelineState,
+    StateError,
+    StateReadError,
+    StateValidationError,
+    StateWriteError,
+    files,
+)
+from gitstate.repository import loose
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked here")
+
+
+def _die() -> None:
+    os._exit(137)
+
+
+def _journal(path: Path) -> Path:
+    return max((path.parent / ".pipeline").glob("journal.0*"))
+
+
+def test_a_late_part_of_an_append_that_never_was_does_not_come_back(path: Path) -> None:
+    """A note and an append in flight; the power cut drops the first block and keeps the second."""
+
+    def work(tell: Any) -> None:
+        state = fresh(path)
+        state.write({"v": 1})
+        state.checkpoint()
+        with contextlib.suppress(StateValidationError):
+            state.write({"v": object()})
+        files.flush_data = lambda _: _die()
+        state.write({"v": "never acknowledged"})
+
+    fork(work).wait()
+    journal = _journal(path)
+    content = bytearray(journal.read_bytes())
+    content[4096:8192] = bytes(4096)
+    journal.write_bytes(content)
+
+    state = fresh(path)
+    assert state.read() == {"v": 1}
+    state.write({"v": "acknowledged"})
+    leave(state)
+
+    assert [version.read()["v"] for version in fresh(path).log()] == ["acknowledged", 1]
+
+
+def test_a_recovery_that_fails_forgets_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = fresh(path)
+    ours.write({"v": 1})
+    ours.checkpoint()
+    lock = path.parent / ".pipeline/repo/refs/heads/main.lock"
+    lock.touch()  # git pack-refs at work, so their branch follows later
+
+    def work(tell: Any) -> None:
+        fresh(path).write({"v": 2})
+        tell("acknowledged")
+        _die()
+
+    fork(work).wait()
+    lock.unlink()
+    real = files.write_new
+
+    def full(name: Any, *args: Any, **kwargs: Any) -> Any:
+        if "journal.new" in os.fspath(name):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(files, "write_new", full)
+    with pytest.raises(StateWriteError):
+        ours.write({"v": 3})
+    monkeypatch.undo()
+    ours.write({"v": 3})
+
+    assert [version.read()["v"] for version in ours.log()] == [3, 2, 1]
+
+
+def test_an_edit_is_flushed_before_anything_is_built_on_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = fresh(path)
+    state.write({"v": 1})
+    path.write_text('{"v": "theirs"}')
+    flushed = []
+    real = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (flushed.append(os.readlink(f"/proc/self/fd/{fd}")), real(fd))[1]
+    )
+
+    with state.transaction() as txn:
+        txn.data["new"] = 1
+
+    assert os.fspath(path) in flushed
+    assert os.fspath(path.parent) in flushed
+
+
+def test_an_object_that_cannot_be_read_just_now_is_not_deleted(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = fresh(path)
+    state.write({"v": 1})
+    leave(state)
+    objects = sorted((path.parent / ".pipeline/repo/objects").glob("??/*"))
+    real = files.read
+
+    def failing(name: Any) -> Any:
+        if "objects" in os.fspath(name):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), os.fspath(name))
+        return real(name)
+
+    monkeypatch.setattr(loose.files, "read", failing)
+    with contextlib.suppress(StateError):
+        fresh(path).write({"v": 2})
+    monkeypatch.undo()
+
+    assert set(objects) <= set((path.parent / ".pipeline/repo/objects").glob("??/*"))
+
+
+def test_a_second_read_never_goes_back(path: Path) -> None:
+    def work(tell: Any) -> None:
+        state = fresh(path)
+        state.write({"v": 1})
+        os.replace = lambda *_: _die()
+        state.write({"v": 2})
+
+    fork(work).wait()
+    other = fresh(path)
+    holding, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        other._store.lock.acquire(None, "test")
+        holding.set()
+        done.wait()
+        other._store.lock.release()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    holding.wait()
+    state = PipelineState(path)
+    found = [state.read(), state.read()]
+    done.set()
+    thread.join()
+
+    assert found == [{"v": 2}, {"v": 2}]
+
+
+def test_a_block_may_be_left_in_another_thread(path: Path) -> None:
+    state = PipelineState(path, timeout=0.5)
+    txn = state.transaction()
+    txn.__enter__()
+    txn.data["a"] = 1
+
+    thread = threading.Thread(target=lambda: txn.__exit__(None, None, None))
+    thread.start()
+    thread.join()
+
+    state.write({"b": 2})
+    assert state.read() == {"b": 2}
+
+
+def test_a_restore_over_a_deleted_file_is_finished_whatever_else_the_journal_holds(
+    path: Path,
+) -> None:
+    def work(tell: Any) -> None:
+        state = fresh(path)
+        state.write({"v": 1})
+        state.write({"v": 2})
+        state.create_backup("unrelated")
+        path.unlink()
+        os.replace = lambda *_: _die()
+        state.restore_backup(1)
+
+    fork(work).wait()
+
+    assert fresh(path).read() == {"v": 1}
+    judge(path, [], None)
+
+
+def test_a_backup_whose_ref_is_still_to_follow_is_taken(path: Path) -> None:
+    state = fresh(path)
+    first = state.write({"v": 1})
+    lock = path.parent / ".pipeline/repo/refs/backups/keep.lock"
+    lock.parent.mkdir()
+    lock.touch()
+    state.create_backup("keep")
+    state.write({"v": 2})
+
+    with pytest.raises(StateValidationError):
+        state.create_backup("keep")
+
+    lock.unlink()
+    state.write({"v": 3})
+    assert state.read(at="keep") == {"v": 1}
+    assert first is not None
+
+
+def test_a_store_that_was_made_anew_is_not_called_damaged(path: Path) -> None:
+    state = fresh(path)
+    for number in range(3):
+        state.write({"v": number})
+    assert len(list(state.log())) == 3
+
+    def work(tell: Any) -> None:
+        import shutil
+
+        shutil.rmtree(path.parent / ".pipeline")
+        path.unlink()
+        fresh(path).write({"v": "new"})
+
+    fork(work).wait()
+
+    assert state.read() == {"v": "new"}
+    assert len(list(state.log())) == 1
+
+
+def test_a_failing_flush_of_an_edit_leaves_no_temporary_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = fresh(path)
+    state.write({"v": 1})
+    path.write_text('{"v": "theirs"}')
+
+    def fail(_: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(files, "flush_file", fail)
+    with pytest.raises(StateWriteError):
+        state.write({"v": 2})
+
+    assert [name for name in os.listdir(path.parent) if name.endswith(".tmp")] == []
+    assert json.loads(path.read_text()) == {"v": "theirs"}
+
+
+def test_a_repository_that_is_gone_is_damage_and_no_empty_history(path: Path) -> None:
+    state = fresh(path)
+    state.write({"v": 1})
+    (path.parent / ".pipeline/repo").rename(path.parent / "elsewhere")
+
+    for look in (lambda: list(fresh(path).log()), lambda: fresh(path).get_transaction_history()):
+        with pytest.raises(StateReadError) as caught:
+            look()
+        assert caught.value.code == "repository-missing"
+    assert not fresh(path).verify().ok
+
+
+def test_verifying_changes_nothing_even_where_recovery_is_due(path: Path) -> None:
+    def work(tell: Any) -> None:
+        state = fresh(path)
+        state.write({"v": 1})
+        os.replace = lambda *_: _die()
+        state.write({"v": 2})
+
+    fork(work).wait()
+    before = {p: p.read_bytes() for p in path.parent.rglob("*") if p.is_file()}
+
+    report = fresh(path).verify()
+
+    after = {p: p.read_bytes() for p in path.parent.rglob("*") if p.is_file()}
+    changed = {p.name for p in before.keys() | after.keys() if before.get(p) != after.get(p)}
+    assert not report.ok
+    assert changed <= {"pipeline.json.lock"}
+
+
+def test_checkpoints_beside_many_writers_succeed_and_pack_nothing_twice(path: Path) -> None:
+    def work(tell: Any) -> None:
+        state = fresh(path)
+        for number in range(60):
+            with state.transaction() as txn:
+                txn.data[f"k{os.getpid()}"] = [number, os.urandom(20_000).hex()]
+
+    fresh(path).write({})
+    for process in [fork(work) for _ in range(4)]:
+        process.wait()
+
+    state = fresh(path)
+    assert next(state.log()).serial == 241
+    ids = []
+    for index in (path.parent / ".pipeline/repo/objects/pack").glob("*.idx"):
+        listed = git(state, "show-index", input=index.read_bytes()).decode().splitlines()
+        ids += [line.split()[1] for line in listed]
+    assert ids
+    # The same tree or blob may be made twice; whole packs made twice would double the number.
+    assert len(ids) < 1.2 * len(set(ids))
+
+
+def test_a_version_can_be_read_in_a_child_though_a_thread_of_the_parent_was_reading(
+    path: Path,
+) -> None:
+    state = fresh(path)
+    version = state.write({"v": 1})
+    assert version is not None
+    mutex = state._store.repository._mutex
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with mutex:
+            held.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+
+    told = fork(lambda tell: tell(version.read())).finish()
+    done.set()
+    thread.join()
+
+    assert told == [{"v": 1}]
