@@ -1,0 +1,55 @@
+"""gitstate: a pipeline's state in one JSON file, every transaction a Git commit.
+
+    >>> from gitstate import PipelineState
+    >>> state = PipelineState("pipeline.json")
+    >>> with state.transaction() as txn:
+    ...     txn.data["phase1"] = {"status": "success"}
+    >>> state.read()
+    {'phase1': {'status': 'success'}}
+    >>> txn.version.serial
+    1
+
+Glossary: a *document* is the state as a dict, *content* its bytes in the file. A *record* is one entry of the redo
+*journal*; appending it commits a transaction. A *version* is a commit of the hidden repository as users see it, *head*
+the newest one, its *serial* 1, 2, 3 ... along the branch. An *edit* is what somebody else wrote into the state file. A
+*checkpoint* packs what the journal holds and begins a new *generation* of it.
+"""
+
+from gitstate.diff import MISSING, Change
+from gitstate.errors import (
+    Holder,
+    Problem,
+    StateConflictError,
+    StateError,
+    StateLockError,
+    StateReadError,
+    StateTransactionError,
+    StateValidationError,
+    StateWriteError,
+    VersionNotFoundError,
+)
+from gitstate.schema import PipelineSchema
+from gitstate.state import PipelineState
+from gitstate.transaction import StateTransaction
+from gitstate.verify import VerifyReport
+from gitstate.version import Version
+
+__all__ = [
+    "MISSING",
+    "Change",
+    "Holder",
+    "PipelineSchema",
+    "PipelineState",
+    "Problem",
+    "StateConflictError",
+    "StateError",
+    "StateLockError",
+    "StateReadError",
+    "StateTransaction",
+    "StateTransactionError",
+    "StateValidationError",
+    "StateWriteError",
+    "VerifyReport",
+    "Version",
+    "VersionNotFoundError",
+]

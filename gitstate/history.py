@@ -1,0 +1,355 @@
+"""History: the versions of one state, what they are called, what they held; restore, undo and named backups.
+
+A version is a commit on the branch. A restore commits an earlier state on top: history is never rewound.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+from gitstate.diff import diff
+from gitstate.draft import BACKUPS, FAILURES, KEPT, UNVERSIONED
+from gitstate.errors import Problem, StateReadError, StateValidationError, VersionNotFoundError
+from gitstate.repository import BRANCH, EMPTY_TREE
+from gitstate.version import SHORT_ID_LENGTH, Version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from gitstate.diff import Change
+    from gitstate.draft import Draft
+    from gitstate.repository import Commit
+    from gitstate.writer import Writer
+
+_HEX: Final = re.compile(r"[0-9a-fA-F]{4,40}")
+_HEAD: Final = re.compile(r"HEAD(?:~(\d{0,9}))?")
+# What git-check-ref-format(1) allows, without slashes: one name must not be another's folder.
+_BACKUP_NAME: Final = re.compile(
+    r"(?![.-])(?!.*\.\.)(?!.*\.lock$)(?!.*@\{)(?!@$)[^\x00-\x20\x7f~^:?*\[\\/]+(?<!\.)"
+)
+
+_MAX_NAME_BYTES: Final = 200
+"""A file name's 255, less what Git adds to it for its locks."""
+
+_RESTORES: Final = "Restores"
+_UNDOES: Final = "Undoes"
+
+
+class History:
+    """The versions of the state that `writer` writes."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._store = writer.store
+
+    def log(
+        self,
+        limit: int | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        operation: str | None = None,
+    ) -> Iterator[Version]:
+        """Versions newest first: at most `limit`, made at `since` or later, at `until` or earlier, by `operation`.
+
+        Raises:
+            StateReadError: a commit is missing or damaged; raised when the walk comes to it.
+            VersionNotFoundError: a time without a time zone.
+        """
+        check_limit(limit)
+        for moment in (since, until):
+            check_aware(moment)
+        return islice(self._log(since, until, operation), limit)
+
+    def version(self, name: Version | int | str) -> Version:
+        """The version that goes by `name`.
+
+        Raises:
+            VersionNotFoundError: there is none, or several begin with that prefix.
+        """
+        return self._version(self._find(name))
+
+    def current_at(self, moment: datetime) -> Version:
+        """The version that was the current one at `moment`.
+
+        Raises:
+            VersionNotFoundError: there was none yet, or `moment` has no time zone.
+        """
+        check_aware(moment)
+        for version in self._log(None, moment, None):
+            return version
+        raise VersionNotFoundError(
+            f"there was no version yet at {moment.isoformat()}. The oldest is the last that log() gives.",
+            name=str(moment),
+            path=self._store.layout.state,
+        )
+
+    def backups(self, limit: int | None, window: int | None) -> list[Version]:
+        """Versions before the current one, newest first: `window` of them, then the named ones from beyond."""
+        check_limit(limit)
+        earlier = islice(self._log(None, None, None), 1, None)
+        kept = list(islice(earlier, window if limit is None else min_of(window, limit)))
+        seen = {version.id for version in islice(self._log(None, None, None), 1)} | {
+            version.id for version in kept
+        }
+        named = {self._version(self._store.repository.commit(at)) for at in self._named().values()}
+        beyond = sorted(
+            (v for v in named if v.id not in seen), key=lambda v: v.serial, reverse=True
+        )
+        return (kept + beyond)[:limit]
+
+    def restore(self, name: Version | int | str, timeout: float | None) -> None:
+        """Makes a version current by committing its state on top of whatever is there.
+
+        Raises:
+            VersionNotFoundError: no such version; nothing was changed.
+            StateError: as a transaction; nothing was changed.
+        """
+        with self._writer.changing("restore", timeout) as found:
+            target = self.version(name)
+            draft = self._writer.draft_over(found)
+            self._writer.change(
+                draft,
+                found,
+                target.content(),
+                operation="restore",
+                message=f"restore: version {target.serial} ({target.short_id})",
+                extra={_RESTORES: target.id},
+            )
+            self._writer.commit(draft, found)
+
+    def undo(self, timeout: float | None) -> Version:
+        """Commits the state before the last change that has not been undone yet, and gives that new version.
+
+        Raises:
+            VersionNotFoundError: nothing is left to undo; nothing was changed.
+            StateError: as a transaction; nothing was changed.
+        """
+        with self._writer.changing("undo", timeout) as found:
+            draft = self._writer.draft_over(found)
+            undone, target = self._undoable(draft)
+            self._writer.change(
+                draft,
+                found,
+                self._version(target).content(),
+                operation="undo",
+                message=f"undo: version {undone.note.serial} ({undone.id[:SHORT_ID_LENGTH]})",
+                extra={_RESTORES: target.id, _UNDOES: undone.id},
+            )
+            self._writer.commit(draft, found)
+            return self._version(draft.head.commit if draft.head else target)
+
+    def create_backup(self, name: str | None, timeout: float | None) -> Version | None:
+        """Commits the state file if it is not the newest version's, and names that version; None without a state.
+
+        Raises:
+            StateValidationError: the name cannot be used, or is taken; nothing was changed.
+            StateError: as a transaction; nothing was changed.
+        """
+        if name is not None:
+            _check_name(name)
+        with self._writer.changing("backup", timeout) as found:
+            self._writer.document(found)
+            draft = self._writer.draft(found)
+            self._writer.keep_state(draft, found)
+            if draft.head is None:
+                return None
+            if name is not None:
+                if self._store.ref(BACKUPS + name) is not None:
+                    raise _bad_name(name, "a name that is not taken yet")
+                draft.pin(name, draft.head.commit.id)
+            self._writer.commit(draft, found)
+            return self._version(draft.head.commit)
+
+    def audit(self, limit: int | None) -> list[dict[str, Any]]:
+        """The audit trail, newest first: versions, changes that made none, and failures."""
+        check_limit(limit)
+        refs = self._store.reader.refs()
+        trails = [self._chain(refs.get(name)) for name in (BRANCH, UNVERSIONED, FAILURES)]
+        # Ordered by serial, never by time alone (PITFALLS O6): what came upon a version stands behind it.
+        merged = heapq.merge(*trails, key=_audit_order, reverse=True)
+        return [_audit_line(commit) for commit in islice(merged, limit)]
+
+    def diff(self, a: Version | int | str, b: Version | int | str) -> list[Change]:
+        """The changes that lead from version `a` to version `b`."""
+        return diff(self.version(a).read(), self.version(b).read())
+
+    def _log(
+        self, since: datetime | None, until: datetime | None, operation: str | None
+    ) -> Iterator[Version]:
+        for commit in self._chain(self._store.reader.refs().get(BRANCH)):
+            if since is not None and commit.note.time < since:
+                return  # a version is never older than its parent
+            if (until is None or commit.note.time <= until) and (
+                operation is None or commit.note.operation == operation
+            ):
+                yield self._version(commit)
+
+    def _chain(self, at: str | None) -> Iterator[Commit]:
+        while at is not None:
+            commit = self._store.repository.commit(at)
+            yield commit
+            at = commit.parents[0] if commit.parents else None
+
+    def _version(self, commit: Commit) -> Version:
+        return Version.of(commit, self._store, allow_nan=self._writer.policy.allow_nan)
+
+    def _named(self) -> dict[str, str]:
+        refs = self._store.reader.refs()
+        return {name[len(BACKUPS) :]: at for name, at in refs.items() if name.startswith(BACKUPS)}
+
+    def _find(self, name: Version | int | str) -> Commit:
+        if isinstance(name, Version):
+            name = name.id
+        if isinstance(name, int) and not isinstance(name, bool):
+            return self._by_serial(name)
+        if isinstance(name, str):
+            named = self._named()
+            if name in named:
+                return self._store.repository.commit(named[name])
+            if match := _HEAD.fullmatch(name):
+                steps = 0 if match[1] is None else int(match[1] or 1)
+                return self._ancestor(name, steps)
+            if _HEX.fullmatch(name):
+                return self._by_prefix(name)
+        raise self._not_found(
+            name,
+            "a version is named by a Version, a serial (int), a backup's name, HEAD~n, or a hash",
+        )
+
+    def _by_serial(self, serial: int) -> Commit:
+        head = self._store.reader.refs().get(BRANCH)
+        newest = self._store.repository.commit(head).note.serial if head else 0
+        if not 1 <= serial <= newest:
+            raise self._not_found(serial, f"the serials are 1 to {newest}")
+        return self._ancestor(serial, newest - serial)
+
+    def _ancestor(self, name: object, steps: int) -> Commit:
+        chain = self._chain(self._store.reader.refs().get(BRANCH))
+        for commit in islice(chain, steps, None):
+            return commit
+        raise self._not_found(name, "history does not go back that far")
+
+    def _by_prefix(self, prefix: str) -> Commit:
+        prefix = prefix.lower()
+        self._store.reader.look()
+        found = []
+        for object_id in self._store.repository.find(prefix):
+            try:
+                commit = self._store.repository.commit(object_id)
+            except StateReadError:
+                continue  # a file or a folder of the history, no version
+            if commit.tree != EMPTY_TREE and KEPT not in commit.note.extra:
+                found.append(commit)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            ids = tuple(commit.id for commit in found)
+            raise self._not_found(prefix, f"several versions begin so: {', '.join(ids)}", ids)
+        raise self._not_found(prefix, "log() lists the versions")
+
+    def _undoable(self, draft: Draft) -> tuple[Commit, Commit]:
+        """The change to undo, and the version whose state was there before it."""
+        if draft.head is not None:
+            undone = self._stands_for(draft.head.commit)
+            if undone.parents:
+                return undone, self._stands_for(self._store.repository.commit(undone.parents[0]))
+        raise self._not_found("undo", "there is nothing left to undo")
+
+    def _stands_for(self, commit: Commit) -> Commit:
+        """The version whose state a commit shows: an undo shows an older one's."""
+        extra = commit.note.extra
+        if _UNDOES in extra and _RESTORES in extra:
+            return self._store.repository.commit(extra[_RESTORES])
+        return commit
+
+    def _not_found(
+        self, name: object, hint: str, candidates: tuple[str, ...] = ()
+    ) -> VersionNotFoundError:
+        what = "an ambiguous version name" if candidates else "no such version"
+        return VersionNotFoundError(
+            f"{what}: {name!r}: {self._store.layout.state}. Nothing was changed. {hint[0].upper()}{hint[1:]}.",
+            name=str(name),
+            candidates=candidates,
+            path=self._store.layout.state,
+            code="version-ambiguous" if candidates else None,
+        )
+
+
+def check_limit(limit: int | None) -> None:
+    """Refuses a negative limit.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if limit is not None and limit < 0:
+        raise ValueError(f"limit must be 0 or more, or None for all, not {limit}")
+
+
+def check_aware(moment: datetime | None) -> None:
+    """Refuses a time that does not say its zone.
+
+    Raises:
+        VersionNotFoundError: it does not.
+    """
+    if moment is not None and moment.tzinfo is None:
+        raise VersionNotFoundError(
+            f"{moment.isoformat()} has no time zone, so it names no moment. Use datetime.now(UTC), or"
+            " moment.astimezone().",
+            name=str(moment),
+            code="naive-datetime",
+        )
+
+
+def min_of(window: int | None, limit: int) -> int:
+    """The smaller of a window, None for unlimited, and a limit."""
+    return limit if window is None else min(window, limit)
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not _BACKUP_NAME.fullmatch(name):
+        raise _bad_name(
+            name, "a name without spaces, slashes, '..' and ~^:?*[\\ and control characters"
+        )
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError:
+        raise _bad_name(name, "a name without lone surrogates") from None
+    if length > _MAX_NAME_BYTES:
+        raise _bad_name(f"{name[:20]}...", f"at most {_MAX_NAME_BYTES} bytes")
+    if _HEX.fullmatch(name) or name.isdecimal() or name.upper().startswith("HEAD"):
+        raise _bad_name(name, "a name that does not read as a hash, a serial or HEAD")
+
+
+def _bad_name(name: object, expected: str) -> StateValidationError:
+    return StateValidationError(
+        f"a backup cannot be called {name!r}: expected {expected}. Nothing was changed.",
+        problems=(Problem("", expected, repr(name)),),
+        code="backup-name",
+    )
+
+
+def _audit_order(commit: Commit) -> tuple[int, bool, datetime]:
+    return commit.note.serial, commit.tree == EMPTY_TREE, commit.note.time
+
+
+def _audit_line(commit: Commit) -> dict[str, Any]:
+    note = commit.note
+    event = commit.tree == EMPTY_TREE
+    failed = "Reason" in note.extra
+    details: dict[str, Any] = {"changed_keys": list(note.changed_keys)}
+    if failed:
+        details = {"error": note.extra.get("Error", ""), "reason": note.extra["Reason"]}
+    return {
+        "timestamp": note.time.isoformat(timespec="microseconds"),
+        "operation": f"{note.operation}_{'rollback' if failed else 'commit'}",
+        "success": not failed,
+        "pid": note.pid,
+        "host": note.host,
+        "commit": None if event else commit.id,
+        "details": details,
+    }

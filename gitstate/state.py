@@ -1,0 +1,407 @@
+"""PipelineState: what users hold in their hands. It builds the parts and delegates to them."""
+
+from __future__ import annotations
+
+import getpass
+import math
+import os
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import BaseModel
+
+from gitstate import codec, trailers
+from gitstate.errors import StateReadError, corrupt
+from gitstate.history import History
+from gitstate.layout import Settings
+from gitstate.lock import host
+from gitstate.policy import UNSET, Policy, Unset
+from gitstate.registry import forget_store, open_store
+from gitstate.schema import PipelineSchema, summarize, validate
+from gitstate.transaction import StateTransaction
+from gitstate.verify import VerifyReport, verify
+from gitstate.writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from gitstate.codec import Document
+    from gitstate.diff import Change
+    from gitstate.store import Store
+    from gitstate.version import Version
+
+
+class PipelineState:
+    """The state of one pipeline: a JSON file whose every committed transaction is a Git commit.
+
+    Making one touches nothing; the first write creates the store. A handle may be shared by threads, and any number of
+    handles and processes may work on one file. A closed handle opens again when it is used.
+
+    Args:
+        path: the state file. Behind a symlink, lock and store lie beside the file it leads to.
+        validate_on_read: whether `read` validates unless told otherwise.
+        max_backups: how many earlier versions `list_backups` goes back, None for all. It is stored with the store by
+            the next write; a handle that does not name it uses what is stored, 50 in a new store.
+        backup_before_write: False makes transactions that are atomic, durable and in the history, but no versions.
+        schema: the pydantic model that states must fit, None for free-form objects.
+        timeout: seconds to wait for the lock; 0 tries once, None waits for ever.
+        allow_nan: whether NaN and infinities pass. They are not JSON: other programs may refuse the file.
+        author: who makes the versions, as `Name <address>`; login and host unless given.
+        allow_network: whether a network filesystem will do. Its locks do not exclude other machines.
+
+    Raises:
+        TypeError, ValueError: an argument makes no sense; nothing was touched.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        validate_on_read: bool = False,
+        max_backups: int | Unset | None = UNSET,
+        backup_before_write: bool = True,
+        *,
+        schema: type[BaseModel] | None = PipelineSchema,
+        timeout: float | None = 10.0,
+        allow_nan: bool = False,
+        author: str | None = None,
+        allow_network: bool = False,
+    ) -> None:
+        _check_schema(schema)
+        self._path = _resolve(path)
+        self._validate_on_read = validate_on_read
+        self._policy = Policy(
+            author=_identity(author),
+            timeout=_timeout(timeout),
+            validate=None if schema is None else partial(validate, schema=schema),
+            versioned=backup_before_write,
+            allow_nan=allow_nan,
+            allow_network=allow_network,
+            settings=None if isinstance(max_backups, Unset) else Settings(_window(max_backups)),
+        )
+        self._opened: Store | None = None
+        self._pid = 0
+        self._looked = False
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> Path:
+        """The state file, symlinks resolved."""
+        return self._path
+
+    @property
+    def git_dir(self) -> Path:
+        """The hidden bare repository, for `git --git-dir=...`. It is there after the first write."""
+        return self._store.layout.git_dir
+
+    def read(
+        self, validate: bool | None = None, *, at: Version | int | str | datetime | None = None
+    ) -> Document:
+        """The current state, or the one at a version or a moment; `{}` where there is neither file nor history.
+
+        Waits for no writer and never sees half a write. `validate` None means as the handle was told.
+
+        Raises:
+            StateReadError: the file is gone although there is history, unreadable, or not a JSON object.
+            StateValidationError: it was to be validated and is against the schema.
+            VersionNotFoundError: there is no such version.
+        """
+        if at is not None:
+            return self._check(self._version_at(at).content(), validate, ours=True)
+        look = not self._looked or self._store.outcome_unknown
+        content, self._looked = self._store.reader.read(look=look)
+        return {} if content is None else self._check(content, validate, ours=False)
+
+    def list_backups(self, limit: int | None = 10) -> list[Version]:
+        """Earlier versions that can be restored, newest first, the current one excluded; None for all there are.
+
+        At most `max_backups` of them; named ones from beyond that window follow.
+
+        Raises:
+            StateReadError: the history is damaged.
+        """
+        return self._history.backups(limit, self._max_backups())
+
+    def log(
+        self,
+        limit: int | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        operation: str | None = None,
+    ) -> Iterator[Version]:
+        """Versions newest first, the current one included: at most `limit`, from `since` to `until`, by `operation`.
+
+        Raises:
+            StateReadError: the history is damaged.
+        """
+        return self._history.log(limit, since=since, until=until, operation=operation)
+
+    def diff(
+        self, a: Version | int | str = "HEAD~1", b: Version | int | str = "HEAD"
+    ) -> list[Change]:
+        """The changes that lead from version `a` to version `b`; `gitstate.diff.to_json_patch` makes RFC 6902 of them.
+
+        Raises:
+            VersionNotFoundError: there is no such version.
+            StateReadError: the history is damaged.
+        """
+        return self._history.diff(a, b)
+
+    def get_transaction_history(self, limit: int | None = 50) -> list[dict[str, Any]]:
+        """The audit trail, newest first, successes and failures.
+
+        Each a dict: `timestamp` (ISO 8601 with UTC offset), `operation` (`..._commit` or `..._rollback`), `success`,
+        `pid`, `host`, `commit` (hash, or None where no version was made), `details` (`changed_keys`; of a failure
+        `error` and `reason`: exception, validation, conflict, write or rollback).
+
+        Raises:
+            StateReadError: the history is damaged.
+        """
+        return self._history.audit(limit)
+
+    def get_status_summary(self) -> dict[str, Any]:
+        """Phases and how far they are, for dashboards: see `gitstate.schema.summarize`.
+
+        Raises:
+            StateReadError: as `read`.
+        """
+        return summarize(self.read(validate=False))
+
+    def verify(self) -> VerifyReport:
+        """Checks state file, journal, objects, chain and refs. Changes nothing.
+
+        Raises:
+            StateLockError: somebody held the lock all the while.
+        """
+        return verify(self._store, self._policy.timeout)
+
+    # -- changing ------------------------------------------------------------------------------------------------
+
+    def transaction(
+        self,
+        *,
+        validate: bool | None = None,
+        seed_data: Document | None = None,
+        operation: str = "transaction",
+        message: str | None = None,
+        timeout: float | Unset | None = UNSET,
+    ) -> StateTransaction:
+        """A block that happens as a whole or not at all, alone among all writers: see `StateTransaction`.
+
+        Validated if there is a schema, unless `validate` is False. With `seed_data` the block starts from that instead
+        of the file. The methods of the result raise, besides what the block raises:
+
+        Raises:
+            StateLockError: somebody held the lock for `timeout` seconds; the block did not run.
+            StateReadError: the state cannot be read; the block did not run.
+            StateValidationError: the new state cannot be stored, or is against the schema; nothing was changed.
+            StateConflictError: somebody edited the file meanwhile; their edit is there, nothing else was changed.
+            StateWriteError: the disk refused; nothing was changed.
+            StateTransactionError: a transaction is open in this thread already, or an earlier flush failed.
+        """
+        for name, text in (("operation", operation), ("message", message or "")):
+            if not isinstance(text, str):
+                raise TypeError(f"{name} must be a str, not {text!r}")
+        seed = None
+        if seed_data is not None:
+            seed = codec.encode(seed_data, allow_nan=self._policy.allow_nan)
+        return StateTransaction(
+            self._writer,
+            operation=operation,
+            message=message,
+            validate=validate is not False,
+            seed=seed,
+            timeout=self._policy.timeout if isinstance(timeout, Unset) else _timeout(timeout),
+        )
+
+    def write(
+        self,
+        data: Document,
+        validate: bool = True,
+        *,
+        operation: str = "write",
+        message: str | None = None,
+    ) -> Version | None:
+        """Replaces the whole state by `data`; the version that holds it, None without versions.
+
+        Raises:
+            StateError: as `transaction`; nothing was changed.
+        """
+        with self.transaction(validate=validate, operation=operation, message=message) as txn:
+            txn.data = data
+        return txn.version
+
+    def restore_backup(self, version: Version | int | str) -> bool:
+        """True; the state is that version's again, committed on top, so this can itself be undone.
+
+        Works when the state file is damaged or gone; damaged bytes are kept under `refs/corrupt/`.
+
+        Raises:
+            VersionNotFoundError: there is no such version; nothing was changed.
+            StateError: as `transaction`; nothing was changed.
+        """
+        self._history.restore(version, self._policy.timeout)
+        return True
+
+    def create_backup(self, name: str | None = None) -> Version | None:
+        """The newest version, the current file committed if it is not that; None when there is nothing yet.
+
+        With a `name` the version is kept, and can be named, until the name is deleted.
+
+        Raises:
+            StateValidationError: the name is taken, or reads as a hash, a serial or HEAD; nothing was changed.
+            StateError: as `transaction`; nothing was changed.
+        """
+        return self._history.create_backup(name, self._policy.timeout)
+
+    @property
+    def backup_manager(self) -> Self:
+        """This handle: `state.backup_manager.create_backup()` is `state.create_backup()`."""
+        return self
+
+    def undo(self) -> Version:
+        """The new version, which holds the state before the last change; a second undo goes one further.
+
+        Raises:
+            VersionNotFoundError: nothing is left to undo; nothing was changed.
+            StateError: as `transaction`; nothing was changed.
+        """
+        return self._history.undo(self._policy.timeout)
+
+    # -- upkeep --------------------------------------------------------------------------------------------------
+
+    def checkpoint(self) -> None:
+        """Packs the history and empties the journal, which transactions else do when it is full.
+
+        Raises:
+            StateLockError: somebody held the lock; everything is still in the journal.
+            StateWriteError: the disk refused; everything is still in the journal.
+        """
+        self._store.checkpoint(self._policy.timeout)
+
+    def close(self) -> None:
+        """Makes a checkpoint if this process has written since the last one, and closes all files.
+
+        Everything is committed and durable without it, so where it cannot be made, by a full disk or a busy lock, that is
+        a warning in the log `gitstate`, and whoever is next makes it.
+        """
+        store, self._opened = self._store, None
+        try:
+            store.checkpoint_quietly(self._policy.timeout)
+        finally:
+            forget_store(store)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"PipelineState({os.fspath(self._path)!r})"
+
+    @property
+    def _store(self) -> Store:
+        if self._opened is None or self._pid != os.getpid():
+            self._opened, self._pid = open_store(self._path), os.getpid()
+        return self._opened
+
+    @property
+    def _writer(self) -> Writer:
+        return Writer(self._store, self._policy)
+
+    @property
+    def _history(self) -> History:
+        return History(self._writer)
+
+    def _version_at(self, at: Version | int | str | datetime) -> Version:
+        return (
+            self._history.current_at(at) if isinstance(at, datetime) else self._history.version(at)
+        )
+
+    def _max_backups(self) -> int | None:
+        settings = self._policy.settings or self._store.layout.settings()
+        return settings.max_backups
+
+    def _check(self, content: bytes, validate: bool | None, *, ours: bool) -> Document:
+        allow_nan = self._policy.allow_nan
+        decode = (
+            codec.decode if ours or self._store.reader.trusts(content) else codec.decode_foreign
+        )
+        try:
+            document = decode(content, allow_nan=allow_nan)
+        except StateReadError as error:
+            raise corrupt(self._path, error) from error
+        self._store.reader.trust(content)
+        wanted = self._validate_on_read if validate is None else validate
+        if wanted and self._policy.validate is not None:
+            self._policy.validate(content)
+        return document
+
+
+def _resolve(path: str | os.PathLike[str]) -> Path:
+    text = os.fspath(path)
+    if not isinstance(text, str):
+        raise TypeError(f"path must be a str or a path of str, not {path!r}")
+    if not text or "\0" in text:
+        raise ValueError(f"path must name a file, not {text!r}")
+    try:
+        resolved = Path(os.path.realpath(text))
+    except OSError as error:
+        raise StateReadError(
+            f"the path cannot be resolved: {error.strerror}: {text}. Nothing was changed. The current directory may be"
+            " gone: give an absolute path."
+        ) from error
+    # What Git refuses, or reads a meaning into, as a file's name in a tree: gitrepository-layout(5), gitattributes(5).
+    name = resolved.name.lower()
+    if name.startswith((".git", "git~")) or name in {"", ".pipeline"}:
+        raise ValueError(
+            f"a state file cannot be called {resolved.name!r}: Git, or gitstate, gives that name a meaning"
+        )
+    return resolved
+
+
+def _check_schema(schema: object) -> None:
+    if schema is not None and not (isinstance(schema, type) and issubclass(schema, BaseModel)):
+        raise TypeError(f"schema must be a pydantic model class or None, not {schema!r}")
+
+
+def _timeout(seconds: float | None) -> float | None:
+    if seconds is not None and not (seconds >= 0 and math.isfinite(seconds)):
+        raise ValueError(
+            f"timeout must be 0 or more seconds, or None to wait for ever, not {seconds!r}"
+        )
+    return seconds
+
+
+def _window(max_backups: int | None) -> int | None:
+    integer = isinstance(max_backups, int) and not isinstance(max_backups, bool)
+    if max_backups is not None and (not integer or max_backups < 0):
+        raise ValueError(f"max_backups must be 0 or more, or None for all, not {max_backups!r}")
+    return max_backups
+
+
+def _identity(author: str | None) -> str:
+    if author is not None and not isinstance(author, str):
+        raise TypeError(f"author must be a str or None, not {author!r}")
+    if author is None:
+        try:
+            login = getpass.getuser()
+        except (KeyError, OSError):  # no such user in this container
+            login = str(os.getuid())
+        name, address = login, f"{login}@{host()}"
+    else:
+        name, _, rest = author.partition("<")
+        address = rest.partition(">")[0]
+        if not address:
+            address = f"{trailers.clean_identity(name).replace(' ', '.')}@{host()}"
+    return f"{trailers.clean_identity(name)} <{trailers.clean_identity(address)}>"

@@ -1,0 +1,89 @@
+"""Version: one committed state, as users see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from gitstate import codec
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from gitstate.codec import Document
+    from gitstate.repository import Commit
+    from gitstate.store import Store
+
+SHORT_ID_LENGTH: Final = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One committed state.
+
+    Attributes:
+        id: the commit's hash, 40 hex digits; also `str(version)`.
+        serial: 1, 2, 3 ... along the branch.
+        timestamp: aware, microseconds, never before its parent's.
+        operation: what made it.
+        message: the commit message, without the machine-readable fields.
+        author: name and address.
+        changed_keys: the top-level keys whose values differ from the version before.
+        parents: the commits it is built on: none for the first, else one.
+    """
+
+    id: str
+    serial: int
+    timestamp: datetime
+    operation: str
+    message: str
+    author: str
+    changed_keys: tuple[str, ...]
+    parents: tuple[str, ...]
+    _tree: str = field(repr=False, compare=False)
+    _store: Store = field(repr=False, compare=False)
+    _allow_nan: bool = field(repr=False, compare=False)
+
+    @classmethod
+    def of(cls, commit: Commit, store: Store, *, allow_nan: bool) -> Version:
+        """The version that a commit of the branch is."""
+        note = commit.note
+        return cls(
+            commit.id,
+            note.serial,
+            note.time,
+            note.operation,
+            note.message,
+            commit.author,
+            note.changed_keys,
+            commit.parents,
+            commit.tree,
+            store,
+            allow_nan,
+        )
+
+    @property
+    def short_id(self) -> str:
+        """The first seven digits of the hash."""
+        return self.id[:SHORT_ID_LENGTH]
+
+    def read(self) -> Document:
+        """The state at this version.
+
+        Raises:
+            StateReadError: it is missing from the repository, or damaged.
+        """
+        self._store.reader.look()
+        return codec.decode(self.content(), allow_nan=self._allow_nan)
+
+    def content(self) -> bytes:
+        """The bytes of the state file at this version.
+
+        Raises:
+            StateReadError: they are missing from the repository, or damaged.
+        """
+        repository = self._store.repository
+        return repository.read(repository.file_id(self._tree, self._store.layout.file_name))
+
+    def __str__(self) -> str:
+        return self.id

@@ -1,0 +1,216 @@
+"""Writer: what every change has in common, a transaction's, a restore's, a backup's.
+
+Under the lock it finds the state file, takes in what somebody else wrote into it, puts the change on top, and commits
+both as one record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+from gitstate import codec, trailers
+from gitstate.draft import FAILURES, UNVERSIONED
+from gitstate.errors import (
+    StateConflictError,
+    StateError,
+    StateReadError,
+    StateValidationError,
+    VersionNotFoundError,
+    corrupt,
+    gone,
+)
+from gitstate.repository import make_blob
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gitstate.codec import Document
+    from gitstate.draft import Draft
+    from gitstate.policy import Policy
+    from gitstate.store import Found, Store
+
+# Versions made by these hold somebody's bytes as they were, which need not be as our encoder writes them.
+_VERBATIM = frozenset({"external_edit", "restore", "undo", "backup"})
+_log = logging.getLogger("gitstate")
+
+
+class Writer:
+    """Changes to one state by one handle."""
+
+    def __init__(self, store: Store, policy: Policy) -> None:
+        self.store = store
+        self.policy = policy
+
+    @contextlib.contextmanager
+    def writing(self, operation: str, timeout: float | None) -> Iterator[Found]:
+        """Holds the lock for a block, and gives the state file as it is.
+
+        Raises:
+            StateError: as `Store.writing` and `Store.find`.
+        """
+        network = self.policy.allow_network
+        with self.store.writing(operation, timeout, network=network):
+            yield self.store.find()
+
+    @contextlib.contextmanager
+    def changing(self, operation: str, timeout: float | None) -> Iterator[Found]:
+        """As `writing`; what goes wrong in the block is in the history, but for a version that does not exist.
+
+        Raises:
+            StateError: as `writing`.
+        """
+        with self.writing(operation, timeout) as found:
+            try:
+                yield found
+            except VersionNotFoundError:
+                raise
+            except BaseException as error:
+                self.record_failure(operation, "", describe(error), reason_of(error))
+                raise
+
+    def document(self, found: Found) -> Document:
+        """The document that the state file holds; `{}` where there is neither file nor history.
+
+        Raises:
+            StateReadError: it is gone although there is history, or is not a JSON object.
+        """
+        if found.content is None:
+            if self.store.has_history:
+                raise gone(self.store.layout.state)
+            return {}
+        if not found.foreign and (kept := self.store.take_kept(found.content)) is not None:
+            return kept
+        decode = codec.decode_foreign if found.foreign else codec.decode
+        try:
+            return decode(found.content, allow_nan=self.policy.allow_nan)
+        except StateReadError as error:
+            raise corrupt(self.store.layout.state, error) from error
+
+    def draft(self, found: Found) -> Draft:
+        """A draft on top of the newest version; if somebody else edited the state file, on top of that edit's version.
+
+        Raises:
+            StateReadError: what is in the state file is not a JSON object.
+        """
+        draft = self.store.draft(self.policy.author)
+        if found.foreign:
+            self._add_found(draft, found, "external_edit")
+        return draft
+
+    def draft_over(self, found: Found) -> Draft:
+        """As `draft`, for a change that replaces whatever is there: everything that is not in the history goes in.
+
+        Bytes that are not a state are kept under a ref of their own, a state without a version becomes one.
+        """
+        try:
+            draft = self.draft(found)
+            self.keep_state(draft, found)
+        except StateReadError:
+            draft = self.store.draft(self.policy.author)
+            if found.content is not None:
+                draft.keep_corrupt(found.content)
+        return draft
+
+    def keep_state(self, draft: Draft, found: Found) -> None:
+        """Makes the state as it stands a version, if it is not the newest one."""
+        self._add_found(draft, found, "backup")
+
+    def change(
+        self,
+        draft: Draft,
+        found: Found,
+        content: bytes,
+        *,
+        canonical: bytes | None = None,
+        operation: str,
+        message: str = "",
+        extra: dict[str, str] | None = None,
+        versioned: bool = True,
+    ) -> None:
+        """Puts `content` into the draft: as the state, and as a version of it unless the newest one holds the same.
+
+        `canonical` is `content` as the encoder writes it, where the caller knows it.
+        """
+        blob = make_blob(content)
+        canonical = canonical or self._canonical(content)
+        if content != found.content:
+            draft.state = content, blob
+        if versioned and not (draft.head and draft.head.blob == blob.id):
+            keys = codec.changed_keys(self._newest(draft, found), canonical)
+            draft.add_version(blob, operation, keys, message=message, extra=extra)
+        elif draft.state is not None:
+            keys = codec.changed_keys(self._found(found), canonical)
+            draft.add_event(UNVERSIONED, operation, keys, message=message, extra=extra or {})
+
+    def commit(self, draft: Draft, found: Found) -> None:
+        """Makes the draft happen, unless there is nothing in it.
+
+        Raises:
+            StateTransactionError: as `Store.commit`.
+        """
+        if not draft.empty:
+            self.store.commit(draft, found, self.policy.settings)
+
+    def record_failure(self, operation: str, message: str, error: str, reason: str) -> None:
+        """Puts a failure into the history, where the disk can take it. Under the lock."""
+        if self.store.outcome_unknown:
+            return  # recovery decides whether it was one
+        try:
+            draft = self.store.draft(self.policy.author)
+            extra = {"Error": trailers.one_line(error)[:500], "Reason": reason}
+            draft.add_event(FAILURES, operation, (), message=message, extra=extra)
+            self.store.note(draft, self.policy.settings)
+        except (StateError, OSError) as refusal:
+            # The error that brought us here is the one to raise.
+            _log.warning("a failed transaction could not be recorded: %s", refusal)
+
+    def _add_found(self, draft: Draft, found: Found, operation: str) -> None:
+        if found.content is None or (draft.head and draft.head.blob == found.blob):
+            return
+        encoded = codec.encode(self.document(found), allow_nan=self.policy.allow_nan)
+        keys = codec.changed_keys(self._newest(draft, found), encoded)
+        draft.add_version(make_blob(found.content), operation, keys)
+
+    def _newest(self, draft: Draft, found: Found) -> bytes:
+        """The state of the draft's newest version, as the encoder writes it."""
+        head = draft.head
+        if head is None:
+            return b"{}"
+        known = head.blob == found.blob and found.content is not None
+        content = found.content if known else self.store.repository.read(head.blob)
+        if head.commit.note.operation in _VERBATIM:
+            return self._canonical(content or b"{}")
+        return content or b"{}"
+
+    def _found(self, found: Found) -> bytes:
+        """The state as it was found, as the encoder writes it; of what is no state, an empty one."""
+        try:
+            return self._canonical(found.content or b"{}")
+        except StateReadError:
+            return b"{}"
+
+    def _canonical(self, content: bytes) -> bytes:
+        return codec.encode(codec.decode(content, allow_nan=True), allow_nan=True)
+
+
+def describe(error: BaseException) -> str:
+    """The type and the message of an exception, even of one that cannot be printed."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001  a stranger's __str__ may raise anything
+        return type(error).__name__
+
+
+def reason_of(error: BaseException) -> str:
+    """What a failure is called in the history."""
+    match error:
+        case StateValidationError():
+            return "validation"
+        case StateConflictError():
+            return "conflict"
+        case StateError():
+            return "write"
+        case _:
+            return "exception"
