@@ -96,7 +96,7 @@ class Checkpoint:
                 )
             self._settle()
             safe = "The journal still holds everything."
-            with files.refused(
+            with files.Refused(
                 StateWriteError, "cannot flush the history", self._layout.git_dir, safe
             ):
                 # Flushed first, forgotten afterwards: the state file's name, then the refs; the pack is already.
@@ -122,7 +122,7 @@ class Checkpoint:
     def _scratch(self) -> Iterator[Path]:
         safe = "The journal still holds everything."
         with (
-            files.refused(StateWriteError, "cannot build a pack", self._layout.store, safe),
+            files.Refused(StateWriteError, "cannot build a pack", self._layout.store, safe),
             self._layout.scratch() as scratch,
         ):
             yield scratch

@@ -11,6 +11,7 @@ import json
 import marshal
 import math
 import re
+from functools import cached_property
 from typing import Any, Final
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
@@ -31,6 +32,7 @@ Document = dict[str, Any]
 _NEAR_MAX_DEPTH: Final = b"\n" + b"  " * MAX_DEPTH
 # bytes.split needs almost three times as long for this.
 _ENTRY_SEPARATOR: Final = re.compile(rb',\n  "')
+_REST_OF_KEY: Final = re.compile(rb'(?:[^"\\]|\\.)*"')
 
 
 def encode(document: object, *, allow_nan: bool = False) -> bytes:
@@ -42,11 +44,37 @@ def encode(document: object, *, allow_nan: bool = False) -> bytes:
         StateValidationError: naming the JSON pointer of a value that is not JSON: NaN or an infinity (unless
             `allow_nan`), a key that is not a string, another type, a lone surrogate, a cycle, more than 200 levels.
     """
-    return encode_and_copy(document, allow_nan=allow_nan)[0]
+    return encoded(document, allow_nan=allow_nan).content
 
 
-def encode_and_copy(document: object, *, allow_nan: bool = False) -> tuple[bytes, Document | None]:
-    """As `encode`, and where it cost nothing a copy of the document that shares nothing with it.
+class Encoded:
+    """A document as the encoder writes it.
+
+    Attributes:
+        content: the bytes.
+        document: a copy of the document that shares nothing with it, None where that would have cost something.
+    """
+
+    def __init__(self, content: bytes, document: Document | None = None) -> None:
+        self.content = content
+        self.document = document
+
+    @cached_property
+    def entries(self) -> dict[bytes, bytes]:
+        """The top-level entries by their keys, both as they are written but for the first quote."""
+        # They begin on the only lines that are indented by exactly two spaces, so they can be told apart as bytes.
+        body = self.content.strip()[len(b'{\n  "') : -len(b"\n}")]
+        return {_key(entry): entry for entry in _ENTRY_SEPARATOR.split(body)} if body else {}
+
+    def changed_keys(self, before: Encoded) -> list[str]:
+        """The top-level keys whose values differ from those in `before`, in order, then those that are gone."""
+        changed = [key for key, entry in self.entries.items() if before.entries.get(key) != entry]
+        gone = [key for key in before.entries if key not in self.entries]
+        return [json.loads(b'"' + key) for key in (*changed, *gone)]
+
+
+def encoded(document: object, *, allow_nan: bool = False) -> Encoded:
+    """As `encode`, with what it found out on the way.
 
     Raises:
         StateValidationError: as `encode`.
@@ -60,10 +88,10 @@ def encode_and_copy(document: object, *, allow_nan: bool = False) -> tuple[bytes
             content = to_json(document, indent=2)
             copy: Document = from_json(content, allow_inf_nan=False)
             if copy == document and _NEAR_MAX_DEPTH not in content:
-                return content + b"\n", copy
+                return Encoded(content + b"\n", copy)
         except (ValueError, RecursionError):
             pass  # the walk below says which value it was
-    return _encode_checked(document, allow_nan=allow_nan), None
+    return Encoded(_encode_checked(document, allow_nan=allow_nan))
 
 
 def decode(content: bytes, *, allow_nan: bool = False) -> Document:
@@ -120,26 +148,11 @@ def decode_foreign(content: bytes, *, allow_nan: bool = False) -> Document:
     return document
 
 
-def changed_keys(old: bytes, new: bytes) -> list[str]:
-    """The top-level keys whose values differ between two contents that `encode` made, in the order of `new`."""
-    # Top-level entries begin on the only lines that are indented by exactly two spaces, so they can be compared as
-    # bytes, and only those that differ are parsed.
-    before, after = _entries(old), _entries(new)
-    unchanged = set(before) & set(after)
-    keys = dict.fromkeys(_key(entry) for entry in after if entry not in unchanged)
-    keys.update(dict.fromkeys(_key(entry) for entry in before if entry not in unchanged))
-    return list(keys)
-
-
-def _entries(content: bytes) -> list[bytes]:
-    body = content.strip()[len(b'{\n  "') : -len(b"\n}")]
-    return _ENTRY_SEPARATOR.split(body) if body else []
-
-
-def _key(entry: bytes) -> str:
-    key: str
-    key, _ = json.JSONDecoder().raw_decode('"' + entry.decode())
-    return key
+def _key(entry: bytes) -> bytes:
+    found = _REST_OF_KEY.match(entry)
+    if found is None:
+        raise AssertionError(entry[:80])
+    return found[0]
 
 
 def _encode_checked(document: object, *, allow_nan: bool) -> bytes:

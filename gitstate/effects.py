@@ -57,7 +57,7 @@ class Effects:
         """
         path = self._layout.state
         safe = "The state and its history are untouched."
-        with files.refused(StateWriteError, "cannot replace the state file", path, safe):
+        with files.Refused(StateWriteError, "cannot replace the state file", path, safe):
             # A crash before this rename leaves the old file, and recovery renames; after it the new one, whole.
             if files.identity(path) != state.identity:
                 os.replace(self._layout.beside(state.temporary), path)

@@ -109,7 +109,7 @@ class Journal:
         content += bytes(-len(content) % GROWTH)
         new = directory / _NEW_NAME
         untouched = "The journal is as it was; nothing is lost."
-        with files.refused(StateWriteError, "cannot write a new journal", path, untouched):
+        with files.Refused(StateWriteError, "cannot write a new journal", path, untouched):
             files.remove(new)
             files.write_new(new, content)
             try:
@@ -300,7 +300,7 @@ class Journal:
         end = self._end + len(part)
         # A crash, or a full disk, in these writes leaves a torn tail: its digest fails (J1), and the next append from
         # here overwrites it; another process starts a new generation first (J2).
-        with files.refused(
+        with files.Refused(
             StateWriteError,
             "cannot append to the journal",
             self.path,

@@ -123,7 +123,7 @@ class Layout:
             StateReadError: there are remains of a store that had history; they stay.
         """
         safe = "Nothing was changed."
-        with files.refused(StateWriteError, "cannot create the store", self.store, safe):
+        with files.Refused(StateWriteError, "cannot create the store", self.store, safe):
             for folder in dict.fromkeys((self._top, self.store)):
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(folder, 0o700)

@@ -74,7 +74,7 @@ class StateLock:
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         safe = "The state and its history are untouched."
         while True:
-            with files.refused(StateWriteError, "cannot open the lock file", self.path, safe):
+            with files.Refused(StateWriteError, "cannot open the lock file", self.path, safe):
                 # Opened anew by everyone who waits, so that the kernel excludes threads as it does processes
                 # (PITFALLS L4). 0600: whoever can read a lock file can hold it (L7).
                 descriptor = os.open(self.path, _OPEN_FLAGS, 0o600)

@@ -25,10 +25,10 @@ UNSET: Final = Unset.UNSET
 
 
 class Validator(Protocol):
-    """Raises `StateValidationError` for content that is against the schema; `document` is what it parses to."""
+    """Raises `StateValidationError` for content that is against the schema."""
 
-    def __call__(self, content: bytes, *, document: Document | None = None) -> None:
-        """Checks `content`."""
+    def __call__(self, content: bytes, *, part: Document | None = None) -> None:
+        """Checks `content`, of which only `part` need be looked at; all of it for None."""
 
 
 @dataclass(frozen=True, slots=True)

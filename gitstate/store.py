@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 import weakref
 from dataclasses import dataclass, replace
@@ -44,11 +45,10 @@ from gitstate.record import Base, GitObject, Record, StateChange, effective, mer
 from gitstate.repository import BRANCH, Repository, blob_id
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator
 
-    from gitstate.codec import Document
-    from gitstate.files import Identity
+    from gitstate.codec import Document, Encoded
+    from gitstate.files import Identity, NewFile
     from gitstate.layout import Layout, Settings
 
 JOURNAL_LIMIT: Final = 1024 * 1024
@@ -66,8 +66,8 @@ CHECKPOINT_WAIT_SECONDS: Final = 2.0
 _MIN_RECORDS: Final = 8
 """Records that a checkpoint must find, lest large documents mean a pack for every transaction."""
 
-_MAX_KEPT: Final = 1024 * 1024
-"""Bytes of content up to which a parsed document is kept for the next transaction."""
+_MAX_KNOWN: Final = 1024 * 1024
+"""Bytes of content up to which a state is remembered for the next transaction."""
 
 _YOUNG_NS: Final = 20_000_000
 """A file this young may be edited again without a new mtime, so its bytes are compared."""
@@ -100,6 +100,26 @@ class Found:
         return files.identity_of(self.status) if self.status else None
 
 
+@dataclass(slots=True)
+class Known:
+    """What this process knows about a state because it wrote it.
+
+    Attributes:
+        encoded: its bytes, and a document of them until somebody takes it.
+        blob: Git's id of the content.
+        passed: the validator that found nothing wrong with it; None for none.
+    """
+
+    encoded: Encoded
+    blob: str
+    passed: object
+
+    def take(self) -> Document | None:
+        """The document, once: whoever takes it may change it."""
+        document, self.encoded.document = self.encoded.document, None
+        return document
+
+
 class Store:
     """The state file, its journal and its repository, as one thing that changes by records."""
 
@@ -114,7 +134,8 @@ class Store:
         self._ledger = Ledger(layout.store, _KNOWN_REFS)
         self._recovered = False
         self._head: Head | None = None
-        self._kept: tuple[bytes, str, Document | None] = (b"", "", None)
+        self._known: Known | None = None
+        self._staged: NewFile | None = None
         self._settings: Settings | None = None
         self._last_objects: tuple[GitObject, ...] = ()
         self._checkpoint_due = False
@@ -158,22 +179,18 @@ class Store:
         except OSError as error:
             raise unreadable(path, error) from error
         young = time.time_ns() - status.st_mtime_ns < _YOUNG_NS
-        kept, kept_blob, _ = self._kept
-        blob = kept_blob if content == kept else blob_id(content)
+        known = self.known(content)
+        blob = known.blob if known else blob_id(content)
         return Found(content, status, blob, foreign=blob != self._ledger.state, young=young)
 
-    def keep(self, content: bytes, blob: str, document: Document | None) -> None:
-        """Remembers what `content`, the current state, parses to: the next transaction need not parse it again."""
-        if len(content) <= _MAX_KEPT:
-            self._kept = content, blob, document
+    def know(self, known: Known) -> None:
+        """Remembers what the current state was made from. Under the lock."""
+        self._known = known if len(known.encoded.content) <= _MAX_KNOWN else None
 
-    def take_kept(self, content: bytes) -> Document | None:
-        """The document that was kept for `content`, once: whoever takes it may change it."""
-        kept, blob, document = self._kept
-        if document is None or kept != content:
-            return None
-        self._kept = kept, blob, None
-        return document
+    def known(self, content: bytes | None) -> Known | None:
+        """What is remembered about `content`. Under the lock."""
+        known = self._known
+        return known if known is not None and known.encoded.content == content else None
 
     @property
     def head(self) -> Head | None:
@@ -218,6 +235,18 @@ class Store:
                 if change.name == name:
                     return change.new
         return self.repository.refs.read(name) if self._ledger.opened else None
+
+    def stage(self, content: bytes, found: Found) -> None:
+        """Begins to write what a draft will say the state is, so that the disk is at work meanwhile. Under the lock.
+
+        What no commit takes up is removed with the lock.
+
+        Raises:
+            StateWriteError: the disk refused; nothing was changed.
+        """
+        if self._ledger.opened:  # else the store is made first, and sweeps the place
+            self._staged = self._begin_file(content, found)
+            self._staged.hasten()
 
     def commit(self, draft: Draft, found: Found, settings: Settings | None) -> None:
         """Makes everything in `draft` happen, or nothing of it. `settings` that differ are stored. Under the lock.
@@ -343,19 +372,22 @@ class Store:
         self._ledger.refuse_poisoned()
         safe = "Nothing was changed."
         if not self._recovered:
-            with files.refused(StateWriteError, "cannot write here", self.layout.state, safe):
+            with files.Refused(StateWriteError, "cannot write here", self.layout.state, safe):
                 files.make_directories(self.layout.state.parent)
                 self.layout.check_writable_place(network=network)
         held = False
         try:
             self.lock.acquire(timeout, operation)
             held = True
-            with files.refused(StateWriteError, "cannot open the store", self.layout.store, safe):
+            with files.Refused(StateWriteError, "cannot open the store", self.layout.store, safe):
                 self._catch_up()
             yield
         finally:
             # A block may be left in another thread than it was entered in; an interrupt may come before `held` is set.
             try:
+                staged, self._staged = self._staged, None
+                if staged is not None:
+                    staged.discard()
                 if held or self.lock.held_here():
                     self.lock.release()
             finally:  # an interrupt just there must not keep everybody out
@@ -494,7 +526,7 @@ class Store:
             self._attach()
         elif settings is not None and settings != self._settings:
             safe = "The state, its history and its settings are untouched."
-            with files.refused(
+            with files.Refused(
                 StateWriteError, "cannot store the settings", self.layout.store, safe
             ):
                 self.layout.store_settings(settings)
@@ -504,17 +536,29 @@ class Store:
         if draft.state is None:
             return None
         content, blob = draft.state
-        name = self.layout.new_temporary()
-        safe = "The state and its history are untouched."
-        with files.refused(StateWriteError, "cannot write the state", self.layout.state, safe):
-            identity = files.write_new(
-                self.layout.beside(name), content, mode=0o666, like=found.status
-            )
+        staged = self._staged
+        if staged is not None and staged.content == content:
+            self._staged = None
+        else:
+            staged = self._begin_file(content, found)
+        with self._refused_state():
+            identity = staged.finish()
         versioned = any(made.id == blob.id for made in draft.objects)
         replaces = (found.identity,) if found.identity else ()
         own = tuple((change.name, change.new) for change in draft.refs) if not replaces else ()
         content_of_its_own = None if versioned else blob.loose
-        return StateChange(blob.id, name, identity, replaces, own, content_of_its_own)
+        return StateChange(
+            blob.id, os.path.basename(staged.path), identity, replaces, own, content_of_its_own
+        )
+
+    def _begin_file(self, content: bytes, found: Found) -> NewFile:
+        with self._refused_state():
+            path = self.layout.beside(self.layout.new_temporary())
+            return files.NewFile(path, content, mode=0o666, like=found.status)
+
+    def _refused_state(self) -> contextlib.AbstractContextManager[None]:
+        safe = "The state and its history are untouched."
+        return files.Refused(StateWriteError, "cannot write the state", self.layout.state, safe)
 
     def _settle_found(self, found: Found) -> None:
         """Flushes a state file that no record placed, as if we had written it.
@@ -525,7 +569,7 @@ class Store:
             return
         path = self.layout.state
         safe = "The state file is as it was; the history is untouched."
-        with files.refused(StateWriteError, "cannot flush the state file", path, safe):
+        with files.Refused(StateWriteError, "cannot flush the state file", path, safe):
             files.flush_file(path)
             files.sync_directory(path.parent)
 
@@ -602,7 +646,7 @@ class Store:
         # A lock file that somebody deletes lets a second writer in (PITFALLS L3): its records would be here.
         live = self._ledger.journal
         safe = "The transaction has not happened; the state and its history are untouched."
-        with files.refused(StateWriteError, "cannot read the journal", live.path, safe):
+        with files.Refused(StateWriteError, "cannot read the journal", live.path, safe):
             ours = self.lock.intact() and live.current() and live.clean_tail()
         if not ours:
             raise StateConflictError(

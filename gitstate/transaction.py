@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from gitstate import codec
 from gitstate.errors import StateTransactionError
+from gitstate.store import Known
 from gitstate.version import Version
 from gitstate.writer import describe, reason_of
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from gitstate.codec import Document
+    from gitstate.codec import Document, Encoded
+    from gitstate.policy import Validator
     from gitstate.store import Found
     from gitstate.writer import Writer
 
@@ -115,27 +117,42 @@ class StateTransaction:
         if found is None:
             raise AssertionError
         writer, policy = self._writer, self._writer.policy
-        content, copy = codec.encode_and_copy(self.data, allow_nan=policy.allow_nan)
-        if self._validate and policy.validate is not None:
-            policy.validate(content, document=copy)
+        encoded = codec.encoded(self.data, allow_nan=policy.allow_nan)
+        content, known = encoded.content, writer.known(found)
+        changed = content != self._unchanged(found)
+        if changed:
+            writer.store.stage(content, found)
+        passed = self._check(encoded, known)
         draft = writer.draft(found)
-        if content != self._unchanged(found):
+        if changed:
             writer.change(
                 draft,
                 found,
                 content,
-                canonical=content,
+                encoded=encoded,
                 operation=_text(self.operation),
                 message=_text(self.message),
                 versioned=policy.versioned,
             )
         writer.commit(draft, found)
         if draft.state is not None:
-            writer.store.keep(content, draft.state[1].id, copy)
+            writer.store.know(Known(encoded, draft.state[1].id, passed))
         self.committed = True
         head = draft.head
         if policy.versioned and head is not None:
             self.version = Version.of(head.commit, writer.store, allow_nan=policy.allow_nan)
+
+    def _check(self, encoded: Encoded, known: Known | None) -> Validator | None:
+        """Validates, if that is asked for, and gives what it was validated with."""
+        validate = self._writer.policy.validate
+        if not self._validate or validate is None:
+            return None
+        part = encoded.document
+        if known is not None and known.passed is validate and part is not None:
+            keys = encoded.changed_keys(known.encoded)
+            part = {key: part[key] for key in keys if key in part}
+        validate(encoded.content, part=part)
+        return validate
 
     def _unchanged(self, found: Found) -> bytes | None:
         """What the encoder makes of the state file as it is: an edit keeps its own layout if nothing else changes."""

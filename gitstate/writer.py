@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from gitstate import codec, trailers
+from gitstate.codec import Encoded
 from gitstate.draft import FAILURES, UNVERSIONED
 from gitstate.errors import (
     StateConflictError,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from gitstate.codec import Document
     from gitstate.draft import Draft
     from gitstate.policy import Policy
-    from gitstate.store import Found, Store
+    from gitstate.store import Found, Known, Store
 
 # Versions made by these hold somebody's bytes as they were, which need not be as our encoder writes them.
 _VERBATIM = frozenset({"external_edit", "restore", "undo", "backup"})
@@ -80,13 +81,17 @@ class Writer:
             if self.store.has_history:
                 raise gone(self.store.layout.state)
             return {}
-        if not found.foreign and (kept := self.store.take_kept(found.content)) is not None:
-            return kept
+        if (kept := self.known(found)) is not None and (document := kept.take()) is not None:
+            return document
         decode = codec.decode_foreign if found.foreign else codec.decode
         try:
             return decode(found.content, allow_nan=self.policy.allow_nan)
         except StateReadError as error:
             raise corrupt(self.store.layout.state, error) from error
+
+    def known(self, found: Found) -> Known | None:
+        """What this process knows about the state that was found, because it wrote it."""
+        return None if found.foreign else self.store.known(found.content)
 
     def draft(self, found: Found) -> Draft:
         """A draft on top of the newest version; if somebody else edited the state file, on top of that edit's version.
@@ -123,7 +128,7 @@ class Writer:
         found: Found,
         content: bytes,
         *,
-        canonical: bytes | None = None,
+        encoded: Encoded | None = None,
         operation: str,
         message: str = "",
         extra: dict[str, str] | None = None,
@@ -131,17 +136,17 @@ class Writer:
     ) -> None:
         """Puts `content` into the draft: as the state, and as a version of it unless the newest one holds the same.
 
-        `canonical` is `content` as the encoder writes it, where the caller knows it.
+        `encoded` is what the encoder makes of the same document, where the caller has it.
         """
         blob = make_blob(content)
-        canonical = canonical or self._canonical(content)
+        encoded = encoded or self._encoded(content)
         if content != found.content:
             draft.state = content, blob
         if versioned and not (draft.head and draft.head.blob == blob.id):
-            keys = codec.changed_keys(self._newest(draft, found), canonical)
+            keys = encoded.changed_keys(self._newest(draft, found))
             draft.add_version(blob, operation, keys, message=message, extra=extra)
         elif draft.state is not None:
-            keys = codec.changed_keys(self._found(found), canonical)
+            keys = encoded.changed_keys(self._found(found))
             draft.add_event(UNVERSIONED, operation, keys, message=message, extra=extra or {})
 
     def commit(self, draft: Draft, found: Found) -> None:
@@ -169,30 +174,34 @@ class Writer:
     def _add_found(self, draft: Draft, found: Found, operation: str) -> None:
         if found.content is None or (draft.head and draft.head.blob == found.blob):
             return
-        encoded = codec.encode(self.document(found), allow_nan=self.policy.allow_nan)
-        keys = codec.changed_keys(self._newest(draft, found), encoded)
+        encoded = codec.encoded(self.document(found), allow_nan=self.policy.allow_nan)
+        keys = encoded.changed_keys(self._newest(draft, found))
         draft.add_version(make_blob(found.content), operation, keys)
 
-    def _newest(self, draft: Draft, found: Found) -> bytes:
+    def _newest(self, draft: Draft, found: Found) -> Encoded:
         """The state of the draft's newest version, as the encoder writes it."""
         head = draft.head
         if head is None:
-            return b"{}"
-        known = head.blob == found.blob and found.content is not None
-        content = found.content if known else self.store.repository.read(head.blob)
+            return Encoded(b"{}")
+        if head.blob == found.blob and found.content is not None:
+            if (known := self.known(found)) is not None:
+                return known.encoded
+            content = found.content
+        else:
+            content = self.store.repository.read(head.blob)
         if head.commit.note.operation in _VERBATIM:
-            return self._canonical(content or b"{}")
-        return content or b"{}"
+            return self._encoded(content)
+        return Encoded(content)
 
-    def _found(self, found: Found) -> bytes:
+    def _found(self, found: Found) -> Encoded:
         """The state as it was found, as the encoder writes it; of what is no state, an empty one."""
         try:
-            return self._canonical(found.content or b"{}")
+            return self._encoded(found.content or b"{}")
         except StateReadError:
-            return b"{}"
+            return Encoded(b"{}")
 
-    def _canonical(self, content: bytes) -> bytes:
-        return codec.encode(codec.decode(content, allow_nan=True), allow_nan=True)
+    def _encoded(self, content: bytes) -> Encoded:
+        return codec.encoded(codec.decode(content, allow_nan=True), allow_nan=True)
 
 
 def describe(error: BaseException) -> str:

@@ -377,6 +377,24 @@ def test_writes_are_validated_unless_told_otherwise(state):
     assert state.read() == {"phase1": "done"}
 
 
+@pytest.mark.parametrize("by", ["the same handle", "a handle without a schema"])
+def test_what_was_written_without_validation_is_validated_with_the_next_change(by, state, path):
+    state.write({"phase1": {"status": "success"}})
+    if by == "the same handle":
+        state.write({"phase1": "done"}, validate=False)
+    else:
+        PipelineState(path, schema=None).write({"phase1": "done"})
+
+    with pytest.raises(StateValidationError, match="/phase1"), state.transaction() as txn:
+        txn.data["phase2"] = {"status": "success"}
+
+    with state.transaction() as txn:
+        txn.data = {"phase1": {"status": "success"}, "phase2": {}}
+    with pytest.raises(StateValidationError, match="/phase2"), state.transaction() as txn:
+        txn.data["phase2"] = "done"
+    assert state.read() == {"phase1": {"status": "success"}, "phase2": {}}
+
+
 def test_reads_are_validated_only_when_asked(path):
     PipelineState(path).write({"phase1": "done"}, validate=False)
 

@@ -52,7 +52,7 @@ class LooseObjects:
         safe = "The transaction is safe in the journal; its history follows at the next use."
         for made in objects:
             path = self._path(made.id)
-            with files.refused(StateWriteError, "cannot write a Git object", path, safe):
+            with files.Refused(StateWriteError, "cannot write a Git object", path, safe):
                 if not os.path.exists(path):
                     self._write(path, made.loose)
 

@@ -50,7 +50,7 @@ class Packs:
             for raw in raws
         )
         safe = "The history is as it was, and safe in the journal."
-        with files.refused(StateWriteError, "cannot write a pack", self._directory, safe):
+        with files.Refused(StateWriteError, "cannot write a pack", self._directory, safe):
             building = scratch / "building.pack"
             with files.writing_new(building) as body:
                 entries, checksum = write_pack_data(

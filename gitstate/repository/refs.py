@@ -76,7 +76,7 @@ class Refs:
             StateWriteError: the disk refused, or Git holds the ref's lock (code `"ref-locked"`); the ref stays.
         """
         path = self._root + name
-        with files.refused(StateWriteError, f"cannot move {name}", path, "The ref is as it was."):
+        with files.Refused(StateWriteError, f"cannot move {name}", path, "The ref is as it was."):
             lock = self._lock(path, new)
             try:
                 # A crash here leaves our lock file. It holds an id of the journal, by which recovery knows it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from pydantic import BaseModel, ValidationError
 
@@ -29,24 +29,26 @@ def validate(
     content: bytes,
     schema: type[BaseModel] = PipelineSchema,
     *,
-    document: Document | None = None,
+    part: Document | None = None,
 ) -> None:
     """Checks the bytes of a document against `schema`; what is merely unusual is a `UserWarning`.
 
-    `document` is what `content` parses to, where the caller has it.
+    `part` is what `content` parses to, where the caller has it, or those of its top-level entries that differ from a
+    content that has passed: the default schema says nothing of one entry that depends on another.
 
     Raises:
         StateValidationError: it does not fit; `problems` has every place.
     """
-    if document is None:
-        document = codec.decode(content, allow_nan=True)
+    if part is None:
+        part = codec.decode(content, allow_nan=True)
     try:
-        if schema is PipelineSchema and _fits(document):
-            _warn_of_statuses(document)
+        if schema is PipelineSchema and _fits(part):
+            _warn_of_statuses(part)
         else:
             # A stranger's validators may change what they are given, and strict ones read dates only from JSON.
             schema.model_validate_json(content)
     except ValidationError as error:
+        document = codec.decode(content, allow_nan=True)
         problems = tuple(_problems(document, error.errors(include_url=False)))
         raise _refusal(schema, problems) from error
     except Warning:
@@ -58,8 +60,9 @@ def validate(
 
 def _fits(document: Document) -> bool:
     # Half the time of parsing once more; a refusal is then worded from the JSON, which speaks of objects and arrays.
+    # Nobody looks at what it builds, so it need not copy the unknown fields either.
     try:
-        PipelineSchema.model_validate(document)
+        PipelineSchema.model_validate(document, extra="ignore")
     except ValidationError:
         return False
     return True
@@ -108,30 +111,35 @@ def _place(document: Document, location: Sequence[str | int], *, missing: bool) 
 
 def _warn_of_statuses(document: Document) -> None:
     unknown: dict[str, list[str]] = {}
-    for status, at in _statuses(document):
-        if isinstance(status, str) and status not in STATUSES:
-            unknown.setdefault(status, []).append(pointer.join(at))
+    for status, at in _unknown_statuses(document):
+        unknown.setdefault(status, []).append(pointer.join(at))
     for status, places in unknown.items():
         shown = ", ".join(places[:_MAX_SHOWN]) + (" ..." if len(places) > _MAX_SHOWN else "")
         known = ", ".join(sorted(STATUSES))
         warnings.warn(f"unknown status {status!r} at {shown}; known are {known}", stacklevel=3)
 
 
-def _statuses(document: Document) -> Iterator[tuple[object, tuple[str | int, ...]]]:
-    """The statuses of phases, files and chunks, and where they stand."""
+def _unknown_statuses(document: Document) -> Iterator[tuple[str, tuple[str | int, ...]]]:
+    """The unknown statuses of phases, files and chunks, and where they stand."""
     for name, status in (document.get("phases") or {}).items():
-        yield status, ("phases", name)
+        if _unknown(status):
+            yield status, ("phases", name)
     for key in _PHASES:
         if phase := document.get(key):
-            yield from _work_statuses(phase, (key,))
+            yield from _unknown_in(phase, (key,))
             for name, file in (phase.get("files") or {}).items():
-                yield from _work_statuses(file or {}, (key, "files", name))
+                yield from _unknown_in(file or {}, (key, "files", name))
 
 
-def _work_statuses(
+def _unknown_in(
     work: Document, at: tuple[str | int, ...]
-) -> Iterator[tuple[object, tuple[str | int, ...]]]:
-    yield work.get("status"), (*at, "status")
+) -> Iterator[tuple[str, tuple[str | int, ...]]]:
+    if _unknown(status := work.get("status")):
+        yield status, (*at, "status")
     for index, chunk in enumerate(work.get("chunks") or ()):
-        if isinstance(chunk, dict):
-            yield chunk.get("status"), (*at, "chunks", index, "status")
+        if isinstance(chunk, dict) and _unknown(status := chunk.get("status")):
+            yield status, (*at, "chunks", index, "status")
+
+
+def _unknown(status: object) -> TypeGuard[str]:
+    return isinstance(status, str) and status not in STATUSES
