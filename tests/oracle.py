@@ -33,7 +33,7 @@ KILLED = 137
 Document = dict[str, Any]
 
 _os_write = os.write
-_LEFTOVER = re.compile(r".*\.tmp|.*\.lock|tmp_obj_.*|gitstate-ref-.*|tmp.*\.pack")
+_LEFTOVER = re.compile(r".*\.tmp|.*\.lock|tmp_obj_.*|gitstate-older-.*|tmp.*\.pack")
 _SCRATCH = re.compile(r"new\.[0-9a-f]{16}|pack-[0-9a-f]{40}\.pack")
 _LASTING_LOCKS = {"pipeline.json.lock", "maintenance.lock"}
 
@@ -276,12 +276,14 @@ def _judge_usable(path: Path, documents: list[Document]) -> None:
 
 
 def _image(path: Path) -> dict[str, Any]:
-    """Everything that lasts, but for the journal, which every recovery writes anew."""
+    """Everything that lasts, but for the journal and the files to reuse, which every recovery writes anew."""
     status = path.stat() if path.exists() else None
     image: dict[str, Any] = {"state": status and (status.st_ino, path.read_bytes())}
     repository = path.parent / ".pipeline" / "repo"
     for folder, _, names in os.walk(repository):
         for name in names:
+            if name.startswith("gitstate-spare-"):
+                continue
             file = Path(folder) / name
             image[str(file.relative_to(repository))] = file.read_bytes()
     return image

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 _ID: Final = re.compile(r"[0-9a-f]{40}")
 _LOCK_WAIT_SECONDS: Final = 0.1
 _LOCK_ABANDONED_SECONDS: Final = 3600.0
-_TEMPORARY: Final = "gitstate-ref-"
+_SPARE: Final = "gitstate-spare-"
+_OLDER: Final = "gitstate-older-"
+_FLAGS: Final = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class Refs:
@@ -44,8 +46,11 @@ class Refs:
             StateReadError: there is one, but it cannot be read; code `"ref-unreadable"`.
         """
         try:
-            with open(self._root + name, "rb", buffering=0) as file:
-                text = file.read(64).decode("ascii", "replace").strip()
+            descriptor = os.open(self._root + name, os.O_RDONLY | _FLAGS)
+            try:
+                text = os.read(descriptor, 64).decode("ascii", "replace").strip()
+            finally:
+                os.close(descriptor)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return self._packed().get(name)
         except OSError as error:
@@ -75,24 +80,24 @@ class Refs:
             StateConflictError: it is at another id, which stays; code `"ref-moved"`.
             StateWriteError: the disk refused, or Git holds the ref's lock (code `"ref-locked"`); the ref stays.
         """
-        path = self._root + name
+        path, spare = self._root + name, self._beside(_SPARE, name)
         with files.Refused(StateWriteError, f"cannot move {name}", path, "The ref is as it was."):
-            lock = self._lock(path, new)
+            lock = self._lock(path, spare, new)
             try:
                 # A crash here leaves our lock file. It holds an id of the journal, by which recovery knows it.
                 at = self._read_or_none(name, unreadable_is_absent=None in expected)
                 if at not in expected and at != new:
                     raise self._moved(name, at)
-                os.replace(lock, path)
+                self._publish(lock, path, spare, self._beside(_OLDER, name))
             except BaseException:
                 with contextlib.suppress(OSError):
                     files.remove(lock)
                 raise
 
     def sweep(self, ours: Collection[str]) -> None:
-        """Removes what a killed process left: our temporary files, locks that hold one of `ours`, locks an hour old."""
+        """Removes what a killed process left: our own files, locks that hold one of `ours`, locks an hour old."""
         for name in os.listdir(self._git_dir):
-            if name.startswith(_TEMPORARY):
+            if name.startswith((_SPARE, _OLDER)):
                 files.remove(self._git_dir / name)
         for folder, _, names in os.walk(self._git_dir / "refs"):
             for name in names:
@@ -103,12 +108,16 @@ class Refs:
     def flush(self, names: Iterable[str]) -> None:
         """Makes the refs `names`, and where they lie, survive a power cut.
 
+        Their spare files go: what such a file held on disk, unflushed, may be older than the journal that begins now,
+        and a power cut can put that under the name of the ref.
+
         Raises:
             OSError: the disk refused.
         """
         folders = {self._git_dir}
         for name in names:
             path = self._git_dir / name
+            files.remove(self._beside(_SPARE, name))
             with contextlib.suppress(FileNotFoundError):  # packed meanwhile
                 files.flush_file(path)
             folders.update(
@@ -147,30 +156,63 @@ class Refs:
                 return None
             raise
 
-    def _lock(self, path: str, content: str) -> str:
-        """Git's lock file for the ref at `path`, made by us, with `content`."""
+    def _beside(self, kind: str, name: str) -> str:
+        return self._root + kind + name.replace("/", "-")
+
+    def _lock(self, path: str, spare: str, content: str) -> str:
+        """Git's lock file for the ref at `path`, made by us, with `content`; `spare` is another name of it."""
         lock = path + ".lock"
-        temporary = self._root + _TEMPORARY + files.token()
         deadline = time.monotonic() + _LOCK_WAIT_SECONDS
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        self._write_spare(spare, content.encode() + b"\n")
+        while not self._link(spare, lock):
+            if self._abandoned(lock, ()):
+                files.remove(lock)
+            elif time.monotonic() >= deadline:
+                raise self._locked(lock)
+            else:
+                time.sleep(0.002)
+        return lock
+
+    def _write_spare(self, spare: str, line: bytes) -> None:
+        # The file that the ref was before the last move is written again: a new one for each move would cost the
+        # inode, and on a disk that is told of every freed block five times as much for the old one. Only while it
+        # has no other name, which could be that of a ref, or of somebody's copy made of links.
         try:
+            descriptor = os.open(spare, os.O_WRONLY | _FLAGS)
+        except FileNotFoundError:
+            descriptor = -1
+        if descriptor >= 0:
             try:
-                # Renaming over a file makes ext4 write the new one out at once if its block is still to be chosen.
-                files.allocate(descriptor, len(content) + 1)
-                files.write_all(descriptor, content.encode() + b"\n")
+                status = os.fstat(descriptor)
+                if status.st_nlink == 1 and status.st_size == len(line):
+                    files.write_all(descriptor, line, 0)
+                    return
             finally:
                 os.close(descriptor)
-            while not self._link(temporary, lock):
-                if self._abandoned(lock, ()):
-                    files.remove(lock)
-                elif time.monotonic() >= deadline:
-                    raise self._locked(lock)
-                else:
-                    time.sleep(0.002)
+            files.remove(spare)
+        descriptor = os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o644)
+        try:
+            # Renaming over a file makes ext4 write the new one out at once if its block is still to be chosen.
+            files.allocate(descriptor, len(line))
+            files.write_all(descriptor, line)
         finally:
-            with contextlib.suppress(OSError):
-                files.remove(temporary)
-        return lock
+            os.close(descriptor)
+
+    def _publish(self, lock: str, path: str, spare: str, older: str) -> None:
+        """Renames `lock` over the ref at `path`, whose file so far becomes the spare one by way of `older`."""
+        try:
+            try:
+                os.link(path, older)
+            except FileExistsError:  # interrupted just below, the last time
+                files.remove(older)
+                os.link(path, older)
+        except OSError:  # no such ref so far, or a filesystem without links
+            os.replace(lock, path)
+            files.remove(spare)
+        else:
+            os.replace(lock, path)
+            # A crash here leaves a spare that has two names: it is not written again.
+            os.replace(older, spare)
 
     def _link(self, temporary: str, lock: str) -> bool:
         # A lock made by link() is never empty, so a crash leaves one that says whose it is (PITFALLS D4).

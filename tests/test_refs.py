@@ -1,0 +1,111 @@
+"""The refs of the repository: moved by compare and swap, under Git's locks, in files that are used again."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from oracle import fresh, leave
+
+from gitstate.repository.refs import Refs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAIN = "refs/heads/main"
+IDS = [f"{number:040x}" for number in range(1, 8)]
+
+
+@pytest.fixture
+def refs(tmp_path: Path) -> Refs:
+    return Refs(tmp_path)
+
+
+def _move_along(refs: Refs, ids: list[str], before: str | None = None) -> None:
+    for new in ids:
+        refs.move(MAIN, (before,), new)
+        before = new
+
+
+def test_moving_a_ref_again_and_again_makes_no_new_files(tmp_path: Path, refs: Refs) -> None:
+    _move_along(refs, IDS[:2])
+
+    with contextlib.ExitStack() as opened:  # or the inode of one might be given to the next
+        files = set()
+        for before, new in itertools.pairwise(IDS[1:]):
+            refs.move(MAIN, (before,), new)
+            file = opened.enter_context((tmp_path / MAIN).open())
+            files.add(os.fstat(file.fileno()).st_ino)
+            assert refs.read(MAIN) == new
+
+    assert len(files) == 2
+
+
+def test_a_copy_of_the_repository_made_of_links_does_not_follow(tmp_path: Path, refs: Refs) -> None:
+    copy = tmp_path / "copy"
+    _move_along(refs, IDS[:3])
+    os.link(tmp_path / MAIN, copy)
+
+    _move_along(refs, IDS[3:], before=IDS[2])
+
+    assert copy.read_text().strip() == IDS[2]
+    assert refs.read(MAIN) == IDS[-1]
+
+
+@pytest.mark.parametrize("stop", range(3))
+def test_an_interrupt_in_a_move_leaves_the_old_id_or_the_new_one(
+    stop: int, tmp_path: Path, refs: Refs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _move_along(refs, IDS[:2])
+    calls = iter(range(3))
+    for name in ("link", "replace"):
+        real = getattr(os, name)
+
+        def interrupted(*arguments: object, real: object = real) -> None:
+            real(*arguments)  # type: ignore[operator]
+            if next(calls, None) == stop:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(os, name, interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        refs.move(MAIN, (IDS[1],), IDS[2])
+    monkeypatch.undo()
+
+    at = refs.read(MAIN)
+    assert at in IDS[1:3]
+    refs.sweep(IDS)
+    _move_along(refs, IDS[3:], before=at)
+    assert refs.read(MAIN) == IDS[-1]
+    assert sorted(os.listdir(tmp_path / "refs/heads")) == ["main"]
+
+
+def test_a_new_ref_has_one_name_only(tmp_path: Path, refs: Refs) -> None:
+    refs.move(MAIN, (None,), IDS[0])
+
+    assert (tmp_path / MAIN).stat().st_nlink == 1
+    assert os.listdir(tmp_path) == ["refs"]
+
+
+def test_a_power_cut_after_a_checkpoint_puts_no_older_id_under_the_branch(path: Path) -> None:
+    """The file to be used again is not flushed by the checkpoint: on disk it may hold an id that no record knows."""
+    state = fresh(path)
+    for number in range(3):
+        state.write({"n": number})
+    (spare,) = state.git_dir.glob("gitstate-spare-*main")
+    descriptor = os.open(spare, os.O_RDONLY)  # or its inode might be given to another file
+    on_disk = os.read(descriptor, 64)
+
+    state.checkpoint()
+    state.write({"n": 3})
+
+    branch = state.git_dir / MAIN
+    if branch.stat().st_ino == os.fstat(descriptor).st_ino:
+        branch.write_bytes(on_disk)
+    os.close(descriptor)
+    leave(state)
+
+    assert [version.read()["n"] for version in fresh(path).log()] == [3, 2, 1, 0]
