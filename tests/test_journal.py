@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import struct
@@ -602,3 +603,21 @@ def test_merging_merged_records_changes_nothing() -> None:
             records.append(Record(sequence, aborts=aborts) if aborts else _record(sequence))
         once = merge(records)
         assert merge([] if once is None else [once]) == once
+
+
+def test_a_new_generation_is_noticed_even_where_an_old_one_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = _journal(tmp_path)
+    real = files.remove
+
+    def stays(path: Path) -> bool:
+        if Path(path) == old.path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(path)
+
+    monkeypatch.setattr(files, "remove", stays)
+    for number in range(1, 4):
+        Journal.start(tmp_path, Base(), (), number).close()
+        assert not old.current()
+    old.close()
