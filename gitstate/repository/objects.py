@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dulwich.objects import Commit as GitCommit
-from dulwich.objects import ObjectID, Tree
+from dulwich.objects import Tree
 
 from gitstate import trailers
 from gitstate.record import GitObject
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TYPE_NUMBERS: Final = {b"commit": 1, b"tree": 2, b"blob": 3, b"tag": 4}
 """The numbers of the types in packs: gitformat-pack(5)."""
 
-_FILE_MODE: Final = 0o100644
+_FILE_MODE: Final = b"100644"
 _FASTEST: Final = 1
 """zlib's level for loose objects: a third of the time of the default, for a few per cent more bytes."""
 
@@ -57,23 +57,18 @@ def blob_id(content: bytes) -> str:
 
 def make_tree(name: bytes | None, blob: str = "") -> GitObject:
     """The tree that holds `blob` under `name`, or the empty tree for None."""
-    tree = Tree()
-    if name is not None:
-        tree.add(name, _FILE_MODE, ObjectID(blob.encode()))
-    return _make(b"tree", tree.as_raw_string())
+    entry = b"" if name is None else b"%s %s\0%s" % (_FILE_MODE, name, bytes.fromhex(blob))
+    return _make(b"tree", entry)
 
 
 def make_commit(tree: str, parents: Iterable[str], author: str, note: Note) -> GitObject:
     """The commit of `tree` on `parents`; the same arguments give the same id."""
-    commit = GitCommit()
-    commit.tree = ObjectID(tree.encode())
-    commit.parents = [ObjectID(parent.encode()) for parent in parents]
-    commit.author = commit.committer = author.encode(errors="backslashreplace")
-    commit.author_time = commit.commit_time = int(note.time.timestamp())
-    commit.author_timezone = commit.commit_timezone = 0
-    commit.encoding = b"UTF-8"
-    commit.message = trailers.encode(note)
-    return _make(b"commit", commit.as_raw_string())
+    # By hand, as dulwich takes 50 us for a form that will not change. Source: git-commit-tree(1), git-cat-file(1).
+    who = b"%s %d +0000" % (author.encode(errors="backslashreplace"), note.time.timestamp())
+    header = [b"tree " + tree.encode()]
+    header += [b"parent " + parent.encode() for parent in parents]
+    header += [b"author " + who, b"committer " + who, b"encoding UTF-8", b"", b""]
+    return _make(b"commit", b"\n".join(header) + trailers.encode(note))
 
 
 def parse_commit(raw: Raw) -> Commit:
