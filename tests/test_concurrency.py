@@ -403,12 +403,14 @@ def test_a_forked_child_and_its_parent_both_go_on_with_the_handle(path: Path) ->
     def work(tell: Tell) -> None:
         assert state.read() == {"n": 1}
         assert version.read() == {"n": 1}
+        tell("has read")
         for _ in range(20):
             with state.transaction() as txn:
                 txn.data["n"] += 1
         state.close()
 
     child = fork(work)
+    assert child.await_line() == ["has read"]
     for _ in range(20):
         with state.transaction() as txn:
             txn.data["n"] += 1
