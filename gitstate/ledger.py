@@ -24,6 +24,7 @@ class Ledger:
     """What the journal in `directory` says.
 
     Attributes:
+        follows: the names of the refs that it keeps track of.
         refs: the ids of the refs in `follows`, once every record is in place.
         state: the blob id of the state, None before the first.
         pending: records that are in the journal and not in place yet, in order.
@@ -34,7 +35,7 @@ class Ledger:
 
     def __init__(self, directory: Path, follows: Collection[str]) -> None:
         self._directory: Final = directory
-        self._follows: Final = follows
+        self.follows: Final = follows
         self._journal: Journal | None = None
         self._failure = ""
         self.unknown = False
@@ -117,7 +118,7 @@ class Ledger:
         """Takes in what `records` say."""
         self.count += len(records)
         for record in effective(records):
-            self.refs.update((c.name, c.new) for c in record.refs if c.name in self._follows)
+            self.refs.update((c.name, c.new) for c in record.refs if c.name in self.follows)
         self.state = state_after(records, self.state)
         states = [record.state for record in effective(records) if record.state is not None]
         self.placed = states[-1].identity if states else self.placed

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from gitstate import files, journal
+from gitstate import files
 from gitstate.checkpoint import Checkpoint
 from gitstate.draft import FAILURES, UNVERSIONED, Draft, Head
 from gitstate.effects import Effects
@@ -31,7 +31,6 @@ from gitstate.errors import (
     StateConflictError,
     StateError,
     StateLockError,
-    StateReadError,
     StateTransactionError,
     StateWriteError,
     unreadable,
@@ -41,7 +40,8 @@ from gitstate.layout import DEFAULT_SETTINGS
 from gitstate.ledger import Ledger
 from gitstate.lock import StateLock
 from gitstate.reader import Reader
-from gitstate.record import Base, GitObject, Record, StateChange, effective, merge, state_after
+from gitstate.record import GitObject, Record, StateChange, effective
+from gitstate.recovery import Recovery
 from gitstate.repository import BRANCH, Repository, blob_id
 
 if TYPE_CHECKING:
@@ -132,12 +132,10 @@ class Store:
         recover = weakref.WeakMethod(self._recover_quietly)
         self.reader = Reader(layout, self.repository, self._effects, recover)
         self._ledger = Ledger(layout.store, _KNOWN_REFS)
-        self._recovered = False
+        self._recovery = Recovery(layout, self.repository, self._ledger, self._effects)
         self._head: Head | None = None
         self._known: Known | None = None
         self._staged: NewFile | None = None
-        self._settings: Settings | None = None
-        self._last_objects: tuple[GitObject, ...] = ()
         self._checkpoint_due = False
         self._next_try = (
             0  # bytes of journal: a checkpoint that was refused is tried again when it has grown
@@ -275,7 +273,7 @@ class Store:
             raise
         in_place = self._finish(record, found)
         ledger.know([record])
-        self._last_objects = record.objects
+        self._recovery.last_objects = record.objects
         self._head = draft.head
         self._note_size()
         ledger.unknown = not in_place
@@ -349,7 +347,7 @@ class Store:
     def release(self) -> None:
         """Closes all files. The store opens again when it is used."""
         self._ledger.reset()
-        self._recovered = False
+        self._recovery.done = False
         self.lock.close()
         self.repository.close()
 
@@ -371,7 +369,7 @@ class Store:
             )
         self._ledger.refuse_poisoned()
         safe = "Nothing was changed."
-        if not self._recovered:
+        if not self._recovery.done:
             with files.Refused(StateWriteError, "cannot write here", self.layout.state, safe):
                 files.make_directories(self.layout.state.parent)
                 self.layout.check_writable_place(network=network)
@@ -380,7 +378,8 @@ class Store:
             self.lock.acquire(timeout, operation)
             held = True
             with files.Refused(StateWriteError, "cannot open the store", self.layout.store, safe):
-                self._catch_up()
+                if self._recovery.catch_up():
+                    self._note_recovered()
             yield
         finally:
             # A block may be left in another thread than it was entered in; an interrupt may come before `held` is set.
@@ -402,135 +401,19 @@ class Store:
         ):
             pass
 
-    def _catch_up(self) -> None:
-        """Brings what is known, and what is on disk, up to the last record (contract, section 4, step 2)."""
-        ledger = self._ledger
-        if not self._recovered or ledger.unknown or not self.layout.exists():
-            # The first time, after an interruption, or after somebody deleted the store.
-            ledger.reset()
-            self._recovered = False
-            self._last_objects = ()
-            if self.layout.exists():
-                self._attach()
-            return
-        ledger.unknown = True  # an interrupt on the way leaves it to recovery
-        found = merge(ledger.catch_up())
-        lost = self.repository.lost or not self.repository.holds(self._last_objects)
-        if lost or not ledger.journal.clean_tail() or (found and self._effects.behind(found)):
-            self._recover()
-            return
-        if found:
-            ledger.pending.clear()  # theirs are in place, so ours before them are too (S7)
-            ledger.journal.vouch()
-        self._check_branch()
-        ledger.unknown = False
-
-    def _attach(self) -> None:
-        self.layout.check()
-        self._settings = self.layout.settings()
-        try:
-            self._ledger.open()
-        except FileNotFoundError:
-            # Moved away after damage, as the error advised: begin again from what the repository says.
-            refs = self.repository.refs.all("refs/")
-            if BRANCH not in refs and not self.repository.empty():
-                raise self._branch_missing() from None
-            state = None
-            if BRANCH in refs:
-                tree = self.repository.commit(refs[BRANCH]).tree
-                state = self.repository.file_id(tree, self.layout.file_name)
-            known = {name: at for name, at in refs.items() if name in _KNOWN_REFS}
-            base = Base(known, state)
-            self._ledger.begin(base, (), 0)
-        self._recover()
-
-    def _recover(self) -> None:
-        """Makes the disk what the journal says, whoever was interrupted, and wherever (S4)."""
-        ledger = self._ledger
-        self._recovered = (
-            False  # until the end: what fails on the way must begin again from the disk
-        )
-        ledger.open()
-        old = ledger.journal
-        records = old.scan()
-        merged = merge(records)
-        if merged is not None:
-            merged = self._effects.redo(replace(merged, sequence=old.next_sequence - 1))
-        if records or not old.clean_rest():
-            # Nothing is appended to what was found, and nothing applied that a power cut could still take back: the
-            # records may never have been flushed (PITFALLS O11).
-            kept = () if merged is None else (merged,)
-            base = Base(old.base.refs, state_after(records, old.base.state))
-            ledger.begin(base, kept, old.next_sequence - 1 - len(kept))
-        else:
-            # It may have been left before its name, or the whole new store's, was flushed.
-            journal.sync_published(self.layout.store)
-            self.layout.flush_place()
-        self._effects.sweep(merged, ledger.refs.values())
-        self.repository.lost = False
-        self._last_objects = ()
-        if merged is not None:
-            ledger.pending.append(self._still_to_do(merged))
-        self._apply_pending()
-        self._check_branch()
-        ledger.unknown = False
-        self._recovered = True
-        self.dirty |= merged is not None
-        self._checkpoint_due = ledger.journal.size >= RECOVERED_LIMIT
-
-    def _still_to_do(self, record: Record) -> Record:
-        if record.state is not None:
-            self._effects.place(record.state)
-        lacking = tuple(self.repository.lacking(record.objects))
-        return self._effects.settle_refs(replace(record, state=None, objects=lacking))
-
-    def _apply_pending(self) -> None:
-        """Puts the pending records in place as far as the disk, and Git's locks, allow."""
-        pending = self._ledger.pending
-        while pending:
-            try:
-                self._effects.apply(pending[0])
-            except (StateWriteError, StateReadError, OSError) as error:
-                if isinstance(error, StateConflictError):
-                    raise
-                _log.warning("committed, but the Git history follows at the next use: %s", error)
-                return
-            del pending[0]
-
-    def _check_branch(self) -> None:
-        """Sees that the branch is where the records left it; puts back one that is absent or names nothing."""
-        known = self._ledger.refs.get(BRANCH)
-        at = self._effects.ref(BRANCH)
-        pending = self._ledger.pending
-        moving = any(change.name == BRANCH for record in pending for change in record.refs)
-        if at == known or moving:
-            return
-        if known is not None and (at is None or not self.repository.readable(at)):
-            self.repository.refs.move(BRANCH, (None, at), known)
-            return
-        path = self.layout.git_dir
-        back = f"update-ref {BRANCH} {known}" if known else f"update-ref -d {BRANCH}"
-        raise StateConflictError(
-            f"somebody else moved {BRANCH} from {known or 'nothing'} to {at}: {path}. Nothing was changed. Keep their"
-            f" commit (git --git-dir={path} branch theirs main), then put the branch back"
-            f" (git --git-dir={path} {back}).",
-            path=path,
-            code="ref-moved",
-        )
-
     # -- committing ----------------------------------------------------------------------------------------------
 
     def _ensure_store(self, settings: Settings | None) -> None:
         if not self._ledger.opened:
             self.layout.create(settings or DEFAULT_SETTINGS)
-            self._attach()
-        elif settings is not None and settings != self._settings:
+            self._recovery.attach()
+        elif settings is not None and settings != self._recovery.settings:
             safe = "The state, its history and its settings are untouched."
             with files.Refused(
                 StateWriteError, "cannot store the settings", self.layout.store, safe
             ):
                 self.layout.store_settings(settings)
-            self._settings = settings
+            self._recovery.settings = settings
 
     def _prepare(self, draft: Draft, found: Found) -> StateChange | None:
         if draft.state is None:
@@ -593,7 +476,7 @@ class Store:
         # Without the state: that is in place, and a later transaction's must not be replaced by it.
         ledger.pending.append(replace(record, state=None))
         try:
-            self._apply_pending()
+            self._recovery.apply_pending()
         except StateConflictError as error:
             _log.warning("committed, but the Git history cannot follow: %s", error)
             return False  # recovery refuses with this error, and says what to do
@@ -661,20 +544,15 @@ class Store:
             self._checkpoint_due = False
             self.checkpoint_quietly(CHECKPOINT_WAIT_SECONDS, merge_limit=MERGE_LIMIT)
 
+    def _note_recovered(self) -> None:
+        self.dirty |= self._ledger.count > 0
+        self._checkpoint_due = self._ledger.journal.size >= RECOVERED_LIMIT
+
     def _note_size(self) -> None:
         self.dirty = True
         live = self._ledger.journal
         full = live.size >= max(JOURNAL_LIMIT, self._next_try)
         self._checkpoint_due |= full and self._ledger.count >= _MIN_RECORDS
-
-    def _branch_missing(self) -> StateReadError:
-        return StateReadError(
-            f"the branch {BRANCH} is gone, although there are commits: {self.layout.git_dir}. The state file is"
-            f" untouched. git --git-dir={self.layout.git_dir} fsck --lost-found finds the newest commit; put the branch"
-            " back with git update-ref.",
-            path=self.layout.git_dir,
-            code="branch-missing",
-        )
 
 
 def _journalled(layout: Layout) -> list[GitObject]:
