@@ -9,8 +9,8 @@ dirty. Medians of all single calls, and their ratio, which is the figure to quot
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
-import shutil
 import statistics
 import sys
 import tempfile
@@ -24,25 +24,95 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BLOCK = 25
+SCHEMAS = {"default": PipelineSchema, "none": None}
 
 
 def document(kilobytes: int) -> dict[str, Any]:
-    """A pipeline's state of about this size."""
-    chunks: list[dict[str, Any]] = []
-    state = {"phase4": {"status": "running", "chunks": chunks}}
-    while len(codec.encode(state)) < kilobytes * 1024:
-        number = len(chunks)
-        chunks.append(
-            {
-                "chunk_id": number,
-                "status": "success",
-                "audio_path": f"audio/chunk_{number:05d}.wav",
-                "audio_seconds": round(11.0 + number * 0.37 % 9, 3),
-                "rt_factor": round(0.8 + number * 0.013 % 0.7, 4),
-                "engine_used": "xtts",
-            }
-        )
+    """A pipeline's state of about this size: four phases, with a record in each for every file and every chunk."""
+    state: dict[str, Any] = {"pipeline_version": "1.2.0", "created_at": "2026-01-05T09:00:00+00:00"}
+    for number in range(1, 5):
+        state[f"phase{number}"] = {
+            "status": "running",
+            "timestamps": {"start": 1767603600.5},
+            "metrics": {"total_files": 0, "failed": 0},
+            "errors": [],
+            "files": {},
+        }
+    while len(codec.encode(state)) < kilobytes * 960:
+        add_file(state)
     return state
+
+
+def add_file(state: dict[str, Any]) -> None:
+    """One more file in each phase, with chunks in the last two."""
+    number = len(state["phase1"]["files"])
+    name = f"chapter_{number:03d}"
+    chunks = [f"{name}_chunk_{chunk:04d}" for chunk in range(6)]
+    common = {
+        "status": "success",
+        "timestamps": {
+            "start": 1767603600.25 + number,
+            "end": 1767603604.75 + number,
+            "duration": 4.5,
+        },
+        "errors": [],
+    }
+    own: dict[str, dict[str, Any]] = {
+        "phase1": {
+            "title": f"Chapter {number}",
+            "author": "Unknown",
+            "file_type": "txt",
+            "classification": "text",
+            "hash": f"{number:064x}",
+            "repair_status": "validated",
+            "duplicate": False,
+            "artifacts_path": f"artifacts/phase1/{name}.json",
+        },
+        "phase2": {
+            "extracted_text_path": f"artifacts/phase2/extracted_text/{name}.txt",
+            "tool_used": "plain",
+            "yield_pct": 99.4,
+            "quality_score": 0.97,
+            "language": "en",
+            "lang_confidence": 0.93,
+            "structure": [],
+        },
+        "phase3": {
+            "text_path": f"artifacts/phase2/extracted_text/{name}.txt",
+            "chunk_paths": [f"artifacts/phase3/chunks/{chunk}.txt" for chunk in chunks],
+            "coherence_scores": [round(0.8 + number * 0.013 % 0.2, 3) for _ in chunks],
+            "readability_scores": [round(55.0 + number * 1.7 % 20, 2) for _ in chunks],
+            "chunk_metrics": {"avg_chars": 684.5, "min_chars": 402, "max_chars": 941},
+            "applied_profile": "auto",
+            "suggested_voice": "neutral_narrator",
+        },
+        "phase4": {
+            "voice_id": "neutral_narrator",
+            "selected_engine": "xtts",
+            "audio_dir": f"artifacts/phase4/audio/{name}",
+            "chunks": [
+                {
+                    "chunk_id": chunk,
+                    "status": "success",
+                    "audio_path": f"artifacts/phase4/audio/{name}/{chunk}.wav",
+                    "audio_seconds": round(11.0 + position * 0.37, 3),
+                    "rt_factor": round(0.8 + position * 0.013, 4),
+                    "engine_used": "xtts",
+                }
+                for position, chunk in enumerate(chunks)
+            ],
+        },
+    }
+    for phase, fields in own.items():
+        state[phase]["files"][name] = common | fields
+        state[phase]["metrics"]["total_files"] = number + 1
+
+
+def change(state: dict[str, Any], number: int) -> None:
+    """What a step of the last phase writes: a chunk's result."""
+    files = list(state["phase4"]["files"].values())
+    chunks = files[number % len(files)]["chunks"]
+    chunks[number % len(chunks)]["audio_seconds"] = number + 0.125
 
 
 def floor(path: Path, content: bytes) -> None:
@@ -78,13 +148,12 @@ def measure(kilobytes: int, blocks: int, directory: Path, schema: Any) -> tuple[
 
     def transaction(number: int) -> None:
         with state.transaction() as txn:
-            chunks = txn.data["phase4"]["chunks"]
-            chunks[number % len(chunks)]["audio_seconds"] = float(number)
+            change(txn.data, number)
 
     def durable_replace(number: int) -> None:
-        chunks = contents["phase4"]["chunks"]
-        chunks[number % len(chunks)]["audio_seconds"] = float(number)
-        content[0] = codec.encode(contents) if number % BLOCK == 0 else content[0]
+        if number % BLOCK == 0:
+            change(contents, number)
+            content[0] = codec.encode(contents)
         floor(plain, content[0])
 
     content = [codec.encode(contents)]
@@ -107,14 +176,11 @@ def main() -> int:
     parser.add_argument("--directory", type=Path, help="where to write: the filesystem to measure")
     arguments = parser.parse_args()
     print(f"{'document':>10}  {'schema':>8}  {'floor ms':>9}  {'gitstate ms':>11}  {'ratio':>6}")
-    for kilobytes in (10, 43):
-        for schema in (PipelineSchema, None):
-            directory = Path(tempfile.mkdtemp(prefix="gitstate-", dir=arguments.directory))
-            try:
-                low, ours = measure(kilobytes, arguments.blocks, directory, schema)
-            finally:
-                shutil.rmtree(directory)
-            name = "default" if schema else "none"
+    # Removed at the end: ext4 passes by what was deleted in the last minutes whenever it makes a file.
+    with tempfile.TemporaryDirectory(prefix="gitstate-", dir=arguments.directory) as scratch:
+        for kilobytes, (name, schema) in itertools.product((10, 43), SCHEMAS.items()):
+            directory = Path(tempfile.mkdtemp(dir=scratch))
+            low, ours = measure(kilobytes, arguments.blocks, directory, schema)
             print(
                 f"{kilobytes:>7} KB  {name:>8}  {low * 1e3:>9.3f}  {ours * 1e3:>11.3f}  {ours / low:>6.2f}"
             )
