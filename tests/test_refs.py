@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from oracle import fresh, leave
 
+from gitstate import StateWriteError
 from gitstate.repository.refs import Refs
 
 if TYPE_CHECKING:
@@ -81,6 +83,83 @@ def test_an_interrupt_in_a_move_leaves_the_old_id_or_the_new_one(
     _move_along(refs, IDS[3:], before=at)
     assert refs.read(MAIN) == IDS[-1]
     assert sorted(os.listdir(tmp_path / "refs/heads")) == ["main"]
+
+
+def test_another_writer_at_the_same_spare_file_cannot_publish_the_wrong_id(
+    refs: Refs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of them can only be there once the state's lock is lost (PITFALLS L3)."""
+    _move_along(refs, IDS[:2])
+    real = os.link
+
+    def late(old: str, new: str) -> None:
+        monkeypatch.undo()
+        refs.move(MAIN, (IDS[1],), IDS[2])
+        refs.move(MAIN, (IDS[2],), IDS[3])
+        refs._write_spare(os.fspath(old), IDS[4].encode() + b"\n")
+        real(old, new)
+
+    monkeypatch.setattr(os, "link", late)
+    with pytest.raises(StateWriteError) as caught:
+        refs.move(MAIN, (IDS[3],), IDS[5])
+
+    assert caught.value.code == "ref-locked"
+    assert refs.read(MAIN) == IDS[3]
+    refs.move(MAIN, (IDS[3],), IDS[5])
+
+
+def test_a_ref_that_is_there_already_is_left_alone(tmp_path: Path, refs: Refs) -> None:
+    _move_along(refs, IDS[:2])
+    before = (tmp_path / MAIN).stat()
+
+    refs.move(MAIN, (IDS[0],), IDS[1])
+
+    assert (tmp_path / MAIN).stat().st_ino == before.st_ino
+    assert os.listdir(tmp_path / "refs/heads") == ["main"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "no"), KeyboardInterrupt()])
+def test_what_goes_wrong_behind_the_rename_does_not_touch_gits_lock(
+    error: BaseException, tmp_path: Path, refs: Refs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _move_along(refs, IDS[:2])
+    lock = tmp_path / (MAIN + ".lock")
+    real = os.replace
+
+    def refuses(old: str, new: str) -> None:
+        if "gitstate-" in new:
+            raise error
+        real(old, new)
+        if new.endswith("heads/main"):
+            lock.touch()  # git pack-refs takes it at once
+
+    monkeypatch.setattr(os, "replace", refuses)
+    with contextlib.suppress(KeyboardInterrupt):
+        refs.move(MAIN, (IDS[1],), IDS[2])
+    monkeypatch.undo()
+
+    assert refs.read(MAIN) == IDS[2]
+    assert lock.exists()
+    lock.unlink()
+    _move_along(refs, IDS[3:], before=IDS[2])
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="there are no modes")
+def test_a_ref_that_is_not_ours_to_write_is_moved_all_the_same(
+    tmp_path: Path, refs: Refs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _move_along(refs, IDS[:2])
+    real = os.open
+
+    def refuses(path: str, flags: int, *mode: int) -> int:
+        if "gitstate-spare" in os.fspath(path) and not flags & os.O_CREAT:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", refuses)
+    _move_along(refs, IDS[2:], before=IDS[1])
+
+    assert refs.read(MAIN) == IDS[-1]
 
 
 def test_a_new_ref_has_one_name_only(tmp_path: Path, refs: Refs) -> None:

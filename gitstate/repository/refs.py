@@ -86,12 +86,14 @@ class Refs:
             try:
                 # A crash here leaves our lock file. It holds an id of the journal, by which recovery knows it.
                 at = self._read_or_none(name, unreadable_is_absent=None in expected)
-                if at not in expected and at != new:
+                if at == new:
+                    self._unlock(lock, new)
+                elif at in expected:
+                    self._publish(lock, path, spare, self._beside(_OLDER, name))
+                else:
                     raise self._moved(name, at)
-                self._publish(lock, path, spare, self._beside(_OLDER, name))
             except BaseException:
-                with contextlib.suppress(OSError):
-                    files.remove(lock)
+                self._unlock(lock, new)
                 raise
 
     def sweep(self, ours: Collection[str]) -> None:
@@ -159,11 +161,11 @@ class Refs:
     def _beside(self, kind: str, name: str) -> str:
         return self._root + kind + name.replace("/", "-")
 
-    def _lock(self, path: str, spare: str, content: str) -> str:
-        """Git's lock file for the ref at `path`, made by us, with `content`; `spare` is another name of it."""
+    def _lock(self, path: str, spare: str, new: str) -> str:
+        """Git's lock file for the ref at `path`, made by us, that holds `new`; `spare` is another name of it."""
         lock = path + ".lock"
         deadline = time.monotonic() + _LOCK_WAIT_SECONDS
-        self._write_spare(spare, content.encode() + b"\n")
+        self._write_spare(spare, new.encode() + b"\n")
         while not self._link(spare, lock):
             if self._abandoned(lock, ()):
                 files.remove(lock)
@@ -171,17 +173,31 @@ class Refs:
                 raise self._locked(lock)
             else:
                 time.sleep(0.002)
+        if not self._holds(lock, new):
+            # The state's lock was lost, and another writer is at the spare file: this is not our id.
+            files.remove(lock)
+            raise self._locked(lock)
         return lock
+
+    def _unlock(self, lock: str, new: str) -> None:
+        # Once the lock file is renamed its name is free, and Git may have it by now.
+        if self._holds(lock, new):
+            with contextlib.suppress(OSError):
+                files.remove(lock)
+
+    def _holds(self, lock: str, new: str) -> bool:
+        try:
+            return files.read(lock)[0].strip() == new.encode()
+        except OSError:
+            return False
 
     def _write_spare(self, spare: str, line: bytes) -> None:
         # The file that the ref was before the last move is written again: a new one for each move would cost the
         # inode, and on a disk that is told of every freed block five times as much for the old one. Only while it
-        # has no other name, which could be that of a ref, or of somebody's copy made of links.
-        try:
-            descriptor = os.open(spare, os.O_WRONLY | _FLAGS)
-        except FileNotFoundError:
-            descriptor = -1
-        if descriptor >= 0:
+        # has no other name, which could be that of a ref, or of somebody's copy made of links. Who opened the ref
+        # two moves ago and reads it now finds the id that it gets: its objects are there.
+        with contextlib.suppress(OSError):  # none yet, or not ours to write
+            descriptor = os.open(spare, os.O_WRONLY | _FLAGS | getattr(os, "O_NOFOLLOW", 0))
             try:
                 status = os.fstat(descriptor)
                 if status.st_nlink == 1 and status.st_size == len(line):
@@ -189,7 +205,7 @@ class Refs:
                     return
             finally:
                 os.close(descriptor)
-            files.remove(spare)
+        files.remove(spare)
         descriptor = os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o644)
         try:
             # Renaming over a file makes ext4 write the new one out at once if its block is still to be chosen.
@@ -200,19 +216,22 @@ class Refs:
 
     def _publish(self, lock: str, path: str, spare: str, older: str) -> None:
         """Renames `lock` over the ref at `path`, whose file so far becomes the spare one by way of `older`."""
-        try:
+        kept = False
+        with contextlib.suppress(OSError):  # no such ref so far, or a filesystem without links
             try:
                 os.link(path, older)
             except FileExistsError:  # interrupted just below, the last time
                 files.remove(older)
                 os.link(path, older)
-        except OSError:  # no such ref so far, or a filesystem without links
-            os.replace(lock, path)
-            files.remove(spare)
-        else:
-            os.replace(lock, path)
-            # A crash here leaves a spare that has two names: it is not written again.
-            os.replace(older, spare)
+            kept = True
+        os.replace(lock, path)
+        # The ref has moved. What fails from here on costs a new file the next time: a spare with two names, as a
+        # crash may leave it, is not written again.
+        with contextlib.suppress(OSError):
+            if kept:
+                os.replace(older, spare)
+            else:
+                files.remove(spare)
 
     def _link(self, temporary: str, lock: str) -> bool:
         # A lock made by link() is never empty, so a crash leaves one that says whose it is (PITFALLS D4).
