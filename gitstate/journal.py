@@ -78,8 +78,8 @@ class Journal:
     def __init__(self, path: Path, descriptor: int, first: _Part, base: Base) -> None:
         self.path = path
         self.base = base
-        number = int(path.name[len(_NAME) :])
-        self._next_path = os.fspath(path.with_name(f"{_NAME}{number + 1:08d}"))
+        self._directory = os.fspath(path.parent)
+        self._number = int(path.name[len(_NAME) :])
         self._salt = first.salt
         self._descriptor = descriptor
         self._allocated = os.fstat(descriptor).st_size
@@ -120,10 +120,9 @@ class Journal:
                 raise
         # A crash here leaves the older generation or both; each holds every record that counts (J3).
         sync_published(directory)
-        with contextlib.suppress(OSError):
-            # The oldest first, and none behind one that stays: see `current`. Windows refuses while another process
-            # has it open; the next generation tries again.
-            for number in sorted(older):
+        for number in older:
+            # Windows refuses while another process has it open; the next generation tries again.
+            with contextlib.suppress(OSError):
                 files.remove(directory / f"{_NAME}{number:08d}")
         return cls.open(directory)
 
@@ -170,17 +169,13 @@ class Journal:
 
     def current(self) -> bool:
         """Whether this is still the generation that counts."""
-        # Numbers have no gaps: whoever makes a new generation removes the oldest first.
         try:
-            os.stat(self._next_path)
-        except FileNotFoundError:
-            try:
-                return os.path.samestat(os.stat(self.path), os.fstat(self._descriptor))
-            except OSError:
-                return False
+            newest = max(generations(self._directory), default=0)
+            return self._number == newest and os.path.samestat(
+                os.stat(self.path), os.fstat(self._descriptor)
+            )
         except OSError:
             return False
-        return False
 
     def follow(self) -> list[Record]:
         """The records behind the last one read or appended here: what others have appended since.
