@@ -83,34 +83,34 @@ def read(path: Path | str) -> tuple[bytes, os.stat_result]:
 
 
 class NewFile:
-    """A new file on its way to the disk: whoever has other work to do does it before `finish`.
+    """A new file on its way to the disk: whoever has other work to do does it between `write` and `finish`.
 
     Attributes:
-        content: what it holds.
         path: where it is.
+        content: what it holds.
     """
 
-    def __init__(
-        self,
-        path: Path | str,
-        content: bytes,
-        *,
-        mode: int = 0o600,
-        like: os.stat_result | None = None,
+    def __init__(self, path: Path | str) -> None:
+        self.path = path
+        self.content = b""
+        self._descriptor = -1
+        self._pid = os.getpid()
+
+    def write(
+        self, content: bytes, *, mode: int = 0o600, like: os.stat_result | None = None
     ) -> None:
-        """Writes `content`, with `mode`, or the mode and owner of `like`.
+        """Makes it, with `mode`, or the mode and owner of `like`.
 
         Raises:
             OSError: nothing is left behind.
         """
-        self.content = content
-        self.path = path
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY | _CLOEXEC | _NOFOLLOW
-        self._descriptor = os.open(path, flags, mode)
+        self._descriptor = os.open(self.path, flags, mode)
         try:
             write_all(self._descriptor, content)
             if like is not None:
                 _take_after(self._descriptor, like)
+            self.content = content
         except BaseException:
             self.discard()
             raise
@@ -141,11 +141,12 @@ class NewFile:
         return made
 
     def discard(self) -> None:
-        """Removes it."""
+        """Removes it, unless this is a child of the process that made it."""
         with contextlib.suppress(OSError):
             self._close()
-        with contextlib.suppress(OSError):
-            os.unlink(self.path)
+        if os.getpid() == self._pid:
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
 
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
@@ -161,7 +162,9 @@ def write_new(
     Raises:
         OSError: nothing is left behind.
     """
-    return NewFile(path, content, mode=mode, like=like).finish()
+    made = NewFile(path)
+    made.write(content, mode=mode, like=like)
+    return made.finish()
 
 
 @contextlib.contextmanager

@@ -27,8 +27,8 @@ UNSET: Final = Unset.UNSET
 class Validator(Protocol):
     """Raises `StateValidationError` for content that is against the schema."""
 
-    def __call__(self, content: bytes, *, part: Document | None = None) -> None:
-        """Checks `content`, of which only `part` need be looked at; all of it for None."""
+    def __call__(self, content: bytes, *, part: Document | None = None) -> bool:
+        """Checks `content`, of which only `part` need be looked at; all of it for None. False if it gave a warning."""
 
 
 @dataclass(frozen=True, slots=True)

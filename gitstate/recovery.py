@@ -95,6 +95,8 @@ class Recovery:
             if BRANCH in refs:
                 tree = self._repository.commit(refs[BRANCH]).tree
                 state = self._repository.file_id(tree, self._layout.file_name)
+            # A base may name only what is durable: no record tells what a power cut puts back in its place.
+            self._repository.refs.flush(refs)
             known = {name: at for name, at in refs.items() if name in self._ledger.follows}
             base = Base(known, state)
             self._ledger.begin(base, (), 0)

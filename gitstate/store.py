@@ -243,8 +243,7 @@ class Store:
             StateWriteError: the disk refused; nothing was changed.
         """
         if self._ledger.opened:  # else the store is made first, and sweeps the place
-            self._staged = self._begin_file(content, found)
-            self._staged.hasten()
+            self._begin_file(content, found).hasten()
 
     def commit(self, draft: Draft, found: Found, settings: Settings | None) -> None:
         """Makes everything in `draft` happen, or nothing of it. `settings` that differ are stored. Under the lock.
@@ -260,17 +259,11 @@ class Store:
         adopts = found.blob if found.foreign and draft.state is None else None
         # Preparing and flushing the new file first makes a full disk show before the commit point (PITFALLS O5).
         state = self._prepare(draft, found)
-        try:
-            sequence = ledger.journal.next_sequence
-            record = Record(sequence, draft.objects, draft.refs, state, adopts)
-            self._refuse_edit(found)
-            self._refuse_lost_lock()
-            ledger.append(record)
-        except BaseException:
-            if not ledger.unknown:  # else recovery may need the temporary file
-                with contextlib.suppress(OSError):
-                    self._effects.discard(state)
-            raise
+        record = Record(ledger.journal.next_sequence, draft.objects, draft.refs, state, adopts)
+        self._refuse_edit(found)
+        self._refuse_lost_lock()
+        ledger.append(record)
+        self._staged = None
         in_place = self._finish(record, found)
         ledger.know([record])
         self._recovery.last_objects = record.objects
@@ -384,10 +377,8 @@ class Store:
         finally:
             # A block may be left in another thread than it was entered in; an interrupt may come before `held` is set.
             try:
-                staged, self._staged = self._staged, None
-                if staged is not None:
-                    staged.discard()
                 if held or self.lock.held_here():
+                    self._drop_staged()
                     self.lock.release()
             finally:  # an interrupt just there must not keep everybody out
                 if self.lock.held_here():
@@ -420,9 +411,8 @@ class Store:
             return None
         content, blob = draft.state
         staged = self._staged
-        if staged is not None and staged.content == content:
-            self._staged = None
-        else:
+        if staged is None or staged.content != content:
+            self._drop_staged()
             staged = self._begin_file(content, found)
         with self._refused_state():
             identity = staged.finish()
@@ -437,7 +427,16 @@ class Store:
     def _begin_file(self, content: bytes, found: Found) -> NewFile:
         with self._refused_state():
             path = self.layout.beside(self.layout.new_temporary())
-            return files.NewFile(path, content, mode=0o666, like=found.status)
+            # Known before it is there: an interrupt at any point leaves it to `_drop_staged`.
+            self._staged = staged = files.NewFile(path)
+            staged.write(content, mode=0o666, like=found.status)
+        return staged
+
+    def _drop_staged(self) -> None:
+        """Removes the file that no record speaks of; where that is unknown, recovery may need it."""
+        staged, self._staged = self._staged, None
+        if staged is not None and not self._ledger.unknown:
+            staged.discard()
 
     def _refused_state(self) -> contextlib.AbstractContextManager[None]:
         safe = "The state and its history are untouched."

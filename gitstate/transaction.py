@@ -91,13 +91,8 @@ class StateTransaction:
         traceback: TracebackType | None,
     ) -> None:
         if os.getpid() != self._pid:
-            # A fork inside the block: the lock, and the right to commit, are the parent's.
             if error is None:
-                raise StateTransactionError(
-                    f"the block was forked: process {self._pid} commits it, not its child {os.getpid()}."
-                    " Nothing was changed.",
-                    code="forked",
-                )
+                self._refuse_fork()
             return
         with self._resources:
             if error is not None:
@@ -123,6 +118,7 @@ class StateTransaction:
         if changed:
             writer.store.stage(content, found)
         passed = self._check(encoded, known)
+        self._refuse_fork()  # a validator is a stranger's
         draft = writer.draft(found)
         if changed:
             writer.change(
@@ -143,7 +139,7 @@ class StateTransaction:
             self.version = Version.of(head.commit, writer.store, allow_nan=policy.allow_nan)
 
     def _check(self, encoded: Encoded, known: Known | None) -> Validator | None:
-        """Validates, if that is asked for, and gives what it was validated with."""
+        """Validates, if that is asked for, and gives the validator if it found nothing at all to say."""
         validate = self._writer.policy.validate
         if not self._validate or validate is None:
             return None
@@ -151,8 +147,16 @@ class StateTransaction:
         if known is not None and known.passed is validate and part is not None:
             keys = encoded.changed_keys(known.encoded)
             part = {key: part[key] for key in keys if key in part}
-        validate(encoded.content, part=part)
-        return validate
+        return validate if validate(encoded.content, part=part) else None
+
+    def _refuse_fork(self) -> None:
+        if os.getpid() != self._pid:
+            # The lock, and the right to commit, are the parent's.
+            raise StateTransactionError(
+                f"the block was forked: process {self._pid} commits it, not its child {os.getpid()}."
+                " Nothing was changed.",
+                code="forked",
+            )
 
     def _unchanged(self, found: Found) -> bytes | None:
         """What the encoder makes of the state file as it is: an edit keeps its own layout if nothing else changes."""

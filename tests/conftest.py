@@ -1,6 +1,7 @@
 """Shared by the suites: a state in a folder of its own, and stock git where it is installed."""
 
 import os
+import random
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -14,6 +15,27 @@ from gitstate import PipelineState
 # A slow machine is no failure, and a failure found once is found by everybody.
 settings.register_profile("gitstate", deadline=None, derandomize=True, max_examples=100)
 settings.load_profile("gitstate")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--long` for the runs of hours, `--seed` to repeat one that failed."""
+    parser.addoption("--long", action="store_true", help="run the durability suites for hours")
+    parser.addoption("--seed", help="the seed that a failed run has printed")
+
+
+@pytest.fixture
+def scale(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
+    """Of two sizes of a suite the one that was asked for: as it is in CI, or by `--long`."""
+    long = request.config.getoption("--long")
+    return lambda short, hours: hours if long else short
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> str:
+    """What chance is made from; printed, so that a run that failed can be repeated."""
+    chosen = request.config.getoption("--seed") or str(random.SystemRandom().randrange(2**32))
+    print(f"seed {chosen}")
+    return chosen
 
 
 @pytest.fixture

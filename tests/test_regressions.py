@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 from oracle import fork, fresh, git, judge, leave
+from pydantic import BaseModel, model_validator
 
 from gitstate import (
     PipelineState,
     StateError,
+    StateLockError,
     StateReadError,
+    StateTransactionError,
     StateValidationError,
     StateWriteError,
     files,
@@ -319,3 +322,92 @@ def test_a_version_can_be_read_in_a_child_though_a_thread_of_the_parent_was_read
     thread.join()
 
     assert told == [{"v": 1}]
+
+
+def test_a_writer_that_is_refused_leaves_the_file_of_the_one_at_work(path: Path) -> None:
+    """They share a store when they are threads of one process."""
+    seen = []
+
+    class Slow(BaseModel):
+        model_config = {"extra": "allow"}
+
+        @model_validator(mode="after")
+        def wait(self) -> "Slow":
+            before = list(path.parent.glob(".pipeline.json.*.tmp"))
+            worker = threading.Thread(target=refused)
+            worker.start()
+            worker.join()
+            seen.append((before, list(path.parent.glob(".pipeline.json.*.tmp"))))
+            return self
+
+    def refused() -> None:
+        with pytest.raises(StateLockError):
+            PipelineState(path, schema=None, timeout=0).write({"v": "theirs"})
+
+    fresh(path).write({"v": 1})
+    PipelineState(path, schema=Slow).write({"v": 2})
+
+    ((before, after),) = seen
+    assert before == after
+    assert len(before) == 1
+    assert PipelineState(path).read() == {"v": 2}
+
+
+def test_a_child_forked_by_a_validator_neither_commits_nor_removes_anything(path: Path) -> None:
+    statuses = []
+
+    class Forking(BaseModel):
+        model_config = {"extra": "allow"}
+        v: int
+
+        @model_validator(mode="after")
+        def fork(self) -> "Forking":
+            if self.v == 2 and (pid := os.fork()):
+                statuses.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+            return self
+
+    state = PipelineState(path, schema=Forking)
+    state.write({"v": 1})
+    parent = os.getpid()
+    try:
+        state.write({"v": 2})
+    except StateTransactionError as error:
+        if os.getpid() != parent:
+            os._exit(7 if error.code == "forked" else 8)
+        raise
+    finally:
+        if os.getpid() != parent:
+            os._exit(9)
+
+    assert statuses == [7]
+    assert fresh(path).read() == {"v": 2}
+    assert [version.read()["v"] for version in fresh(path).log()] == [2, 1]
+
+
+def test_a_state_that_is_unusual_is_reported_by_every_transaction(path: Path) -> None:
+    state = fresh(path)
+    for number in range(3):
+        with pytest.warns(UserWarning, match="odd"):
+            state.write({"phase1": {"status": "odd"}, "n": number})
+
+
+def test_a_journal_that_begins_from_the_repository_flushes_the_refs_first(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The branch's file may have been written again, and its older content be what is on disk."""
+    state = fresh(path)
+    for number in range(3):
+        state.write({"n": number})
+    leave(state)
+    for journal in (path.parent / ".pipeline").glob("journal.0*"):
+        journal.unlink()
+    flushed = []
+    real = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (flushed.append(os.readlink(f"/proc/self/fd/{fd}")), real(fd))[1]
+    )
+
+    assert fresh(path).write({"n": 3})
+
+    names = [os.path.relpath(name, state.git_dir) for name in flushed]
+    assert names.index("refs/heads/main") < names.index("../journal.new")

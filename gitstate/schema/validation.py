@@ -30,8 +30,8 @@ def validate(
     schema: type[BaseModel] = PipelineSchema,
     *,
     part: Document | None = None,
-) -> None:
-    """Checks the bytes of a document against `schema`; what is merely unusual is a `UserWarning`.
+) -> bool:
+    """Checks the bytes of a document against `schema`; what is merely unusual is a `UserWarning`, and False.
 
     `part` is what `content` parses to, where the caller has it, or those of its top-level entries that differ from a
     content that has passed: the default schema says nothing of one entry that depends on another.
@@ -43,10 +43,9 @@ def validate(
         part = codec.decode(content, allow_nan=True)
     try:
         if schema is PipelineSchema and _fits(part):
-            _warn_of_statuses(part)
-        else:
-            # A stranger's validators may change what they are given, and strict ones read dates only from JSON.
-            schema.model_validate_json(content)
+            return not _warn_of_statuses(part)
+        # A stranger's validators may change what they are given, and strict ones read dates only from JSON.
+        schema.model_validate_json(content)
     except ValidationError as error:
         document = codec.decode(content, allow_nan=True)
         problems = tuple(_problems(document, error.errors(include_url=False)))
@@ -56,6 +55,7 @@ def validate(
     except Exception as error:  # a stranger's validators may raise anything
         what = f"its validation failed with {type(error).__name__}: {error}"
         raise _refusal(schema, (Problem("", what, "the whole state"),)) from error
+    return True
 
 
 def _fits(document: Document) -> bool:
@@ -109,7 +109,8 @@ def _place(document: Document, location: Sequence[str | int], *, missing: bool) 
     return at
 
 
-def _warn_of_statuses(document: Document) -> None:
+def _warn_of_statuses(document: Document) -> bool:
+    """Whether there was anything to warn of."""
     unknown: dict[str, list[str]] = {}
     for status, at in _unknown_statuses(document):
         unknown.setdefault(status, []).append(pointer.join(at))
@@ -117,6 +118,7 @@ def _warn_of_statuses(document: Document) -> None:
         shown = ", ".join(places[:_MAX_SHOWN]) + (" ..." if len(places) > _MAX_SHOWN else "")
         known = ", ".join(sorted(STATUSES))
         warnings.warn(f"unknown status {status!r} at {shown}; known are {known}", stacklevel=3)
+    return bool(unknown)
 
 
 def _unknown_statuses(document: Document) -> Iterator[tuple[str, tuple[str | int, ...]]]:
