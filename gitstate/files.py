@@ -24,7 +24,7 @@ _BINARY: Final = getattr(os, "O_BINARY", 0)
 _CLOEXEC: Final = getattr(os, "O_CLOEXEC", 0)
 _NONBLOCK: Final = getattr(os, "O_NONBLOCK", 0)
 _NOFOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
-_READ_SIZE: Final = 1024 * 1024
+_READ_SIZE: Final = 64 * 1024
 
 NETWORK_FILESYSTEMS: Final = frozenset(
     {

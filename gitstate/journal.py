@@ -171,9 +171,14 @@ class Journal:
         """Whether this is still the generation that counts."""
         try:
             newest = max(generations(self._directory), default=0)
-            return self._number == newest and os.path.samestat(
-                os.stat(self.path), os.fstat(self._descriptor)
-            )
+        except OSError:
+            return False
+        return self._number == newest and self.in_place()
+
+    def in_place(self) -> bool:
+        """Whether the file is still there: false once somebody has begun a new generation, where it could be removed."""
+        try:
+            return os.path.samestat(os.stat(self.path), os.fstat(self._descriptor))
         except OSError:
             return False
 

@@ -76,30 +76,6 @@ _KNOWN_REFS: Final = (BRANCH, FAILURES, UNVERSIONED)
 _log = logging.getLogger("gitstate")
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The state file as the lock's holder found it.
-
-    Attributes:
-        content: its bytes, None where there is no file.
-        status: what the filesystem says about it, None where there is no file.
-        blob: Git's id of the content, None where there is no file.
-        foreign: whether no record wrote these bytes: somebody else's edit.
-        young: whether it may be edited without a new mtime.
-    """
-
-    content: bytes | None
-    status: os.stat_result | None
-    blob: str | None
-    foreign: bool
-    young: bool
-
-    @property
-    def identity(self) -> Identity | None:
-        """The file's identity, None where there is no file."""
-        return files.identity_of(self.status) if self.status else None
-
-
 @dataclass(slots=True)
 class Known:
     """What this process knows about a state because it wrote it.
@@ -118,6 +94,32 @@ class Known:
         """The document, once: whoever takes it may change it."""
         document, self.encoded.document = self.encoded.document, None
         return document
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The state file as the lock's holder found it.
+
+    Attributes:
+        content: its bytes, None where there is no file.
+        status: what the filesystem says about it, None where there is no file.
+        blob: Git's id of the content, None where there is no file.
+        foreign: whether no record wrote these bytes: somebody else's edit.
+        known: what this process knows about them, because it wrote them.
+        young: whether it may be edited without a new mtime.
+    """
+
+    content: bytes | None
+    status: os.stat_result | None
+    blob: str | None
+    foreign: bool
+    young: bool
+    known: Known | None = None
+
+    @property
+    def identity(self) -> Identity | None:
+        """The file's identity, None where there is no file."""
+        return files.identity_of(self.status) if self.status else None
 
 
 class Store:
@@ -177,18 +179,16 @@ class Store:
         except OSError as error:
             raise unreadable(path, error) from error
         young = time.time_ns() - status.st_mtime_ns < _YOUNG_NS
-        known = self.known(content)
+        known = self._known
+        if known is not None and known.encoded.content != content:
+            known = None
         blob = known.blob if known else blob_id(content)
-        return Found(content, status, blob, foreign=blob != self._ledger.state, young=young)
+        foreign = blob != self._ledger.state
+        return Found(content, status, blob, foreign, young, None if foreign else known)
 
     def know(self, known: Known) -> None:
         """Remembers what the current state was made from. Under the lock."""
         self._known = known if len(known.encoded.content) <= _MAX_KNOWN else None
-
-    def known(self, content: bytes | None) -> Known | None:
-        """What is remembered about `content`. Under the lock."""
-        known = self._known
-        return known if known is not None and known.encoded.content == content else None
 
     @property
     def head(self) -> Head | None:
@@ -529,7 +529,7 @@ class Store:
         live = self._ledger.journal
         safe = "The transaction has not happened; the state and its history are untouched."
         with files.Refused(StateWriteError, "cannot read the journal", live.path, safe):
-            ours = self.lock.intact() and live.current() and live.clean_tail()
+            ours = self.lock.intact() and live.in_place() and live.clean_tail()
         if not ours:
             raise StateConflictError(
                 f"the lock was lost while the transaction ran, somebody removed the lock file: {self.layout.lock}."

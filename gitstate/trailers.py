@@ -22,6 +22,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from json.encoder import encode_basestring_ascii
 from typing import Final
 
 _SUBJECT_LENGTH: Final = 72
@@ -73,7 +74,8 @@ def encode(note: Note) -> bytes:
         "Operation": note.operation,
         "Serial": str(note.serial),
         "Time": note.time.isoformat(timespec="microseconds"),
-        "Changed-Keys": json.dumps(list(note.changed_keys)),
+        # What json.dumps writes, without the 10 us that it takes to begin.
+        "Changed-Keys": f"[{', '.join(map(encode_basestring_ascii, note.changed_keys))}]",
         "Pid": str(note.pid),
         "Host": one_line(note.host),
         **{name: one_line(value) for name, value in note.extra.items()},

@@ -113,11 +113,11 @@ class StateTransaction:
             raise AssertionError
         writer, policy = self._writer, self._writer.policy
         encoded = codec.encoded(self.data, allow_nan=policy.allow_nan)
-        content, known = encoded.content, writer.known(found)
+        content = encoded.content
         changed = content != self._unchanged(found)
         if changed:
             writer.store.stage(content, found)
-        passed = self._check(encoded, known)
+        passed = self._check(encoded, found.known)
         self._refuse_fork()  # a validator is a stranger's
         draft = writer.draft(found)
         if changed:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gitstate.codec import Document
     from gitstate.draft import Draft
     from gitstate.policy import Policy
-    from gitstate.store import Found, Known, Store
+    from gitstate.store import Found, Store
 
 # Versions made by these hold somebody's bytes as they were, which need not be as our encoder writes them.
 _VERBATIM = frozenset({"external_edit", "restore", "undo", "backup"})
@@ -81,17 +81,13 @@ class Writer:
             if self.store.has_history:
                 raise gone(self.store.layout.state)
             return {}
-        if (kept := self.known(found)) is not None and (document := kept.take()) is not None:
+        if found.known is not None and (document := found.known.take()) is not None:
             return document
         decode = codec.decode_foreign if found.foreign else codec.decode
         try:
             return decode(found.content, allow_nan=self.policy.allow_nan)
         except StateReadError as error:
             raise corrupt(self.store.layout.state, error) from error
-
-    def known(self, found: Found) -> Known | None:
-        """What this process knows about the state that was found, because it wrote it."""
-        return None if found.foreign else self.store.known(found.content)
 
     def draft(self, found: Found) -> Draft:
         """A draft on top of the newest version; if somebody else edited the state file, on top of that edit's version.
@@ -184,8 +180,8 @@ class Writer:
         if head is None:
             return Encoded(b"{}")
         if head.blob == found.blob and found.content is not None:
-            if (known := self.known(found)) is not None:
-                return known.encoded
+            if found.known is not None:
+                return found.known.encoded
             content = found.content
         else:
             content = self.store.repository.read(head.blob)

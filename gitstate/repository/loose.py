@@ -42,9 +42,9 @@ class LooseObjects:
         return os.path.exists(self._path(object_id))
 
     def put(self, objects: Iterable[GitObject]) -> None:
-        """Writes the objects that are not there yet, each whole or not at all. Not flushed: the journal is.
+        """Writes the objects, each whole or not at all. Not flushed: the journal is.
 
-        A file that is there is believed: recovery has read every loose object by then (PITFALLS D1).
+        A file that is there is replaced: believing it costs as much as writing it (PITFALLS D1).
 
         Raises:
             StateWriteError: the disk refused; some of them may have been written.
@@ -53,8 +53,7 @@ class LooseObjects:
         for made in objects:
             path = self._path(made.id)
             with files.Refused(StateWriteError, "cannot write a Git object", path, safe):
-                if not os.path.exists(path):
-                    self._write(path, made.loose)
+                self._write(path, made.loose)
 
     def drop(self, object_ids: Iterable[str]) -> None:
         """Deletes the files of objects that a flushed pack holds."""
