@@ -248,6 +248,8 @@ def test_upkeep_at_any_file_call_of_a_transaction_loses_nothing(
         with file_calls(interfere):
             version = _increment(state)
 
+        # Git, right after the block, has no journal to look into (PITFALLS G2).
+        assert git(state, "show", "HEAD:pipeline.json") == path.read_bytes()
         assert state.log().__next__().id == version.id
         assert state.read(at=version)["n"] == number + 2
         assert state.read(at="HEAD~1")["n"] == number + 1

@@ -53,7 +53,7 @@ class LooseObjects:
         for made in objects:
             path = self._path(made.id)
             with files.Refused(StateWriteError, "cannot write a Git object", path, safe):
-                self._write(path, made.loose)
+                self._write_again(path, made.loose)
 
     def drop(self, object_ids: Iterable[str]) -> None:
         """Deletes the files of objects that a flushed pack holds."""
@@ -98,6 +98,14 @@ class LooseObjects:
                 with contextlib.suppress(FileNotFoundError):  # Git removes empty ones (PITFALLS G3)
                     for name in sorted(os.listdir(self._root + folder)):
                         yield os.path.join(self._root, folder, name)
+
+    def _write_again(self, path: str, loose: bytes) -> None:
+        for _ in range(_TRIES):
+            try:
+                return self._write(path, loose)
+            except FileNotFoundError:
+                continue  # `git gc --prune=now` removes even what is just being written (PITFALLS G3)
+        return self._write(path, loose)
 
     def _write(self, path: str, loose: bytes) -> None:
         folder = os.path.dirname(path)
