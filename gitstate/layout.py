@@ -116,7 +116,7 @@ class Layout:
         ]
 
     def create(self, settings: Settings) -> None:
-        """Makes the store: built aside, flushed, renamed, the parents flushed.
+        """Makes the store: built aside, flushed, renamed. Its own name is flushed by the recovery that opens it.
 
         Raises:
             StateWriteError: the disk refused. There is no store, or a whole one.
@@ -139,8 +139,8 @@ class Layout:
                 Repository.create(scratch / "repo")
                 files.sync_tree(scratch / "repo")
                 os.rename(scratch / "repo", self.git_dir)
-            # A crash before the end leaves no store, or one without a record: the next write begins again, or flushes.
-            self.flush_place()
+            # A crash here leaves no store, or one without a record, whose name is still to be flushed: the next write
+            # begins again, or recovers it, which flushes that.
 
     def flush_place(self) -> None:
         """Makes the name of the store survive a power cut.
