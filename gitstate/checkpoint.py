@@ -14,9 +14,8 @@ from gitstate.lock import StateLock
 from gitstate.record import Base, merge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from gitstate.effects import Effects
     from gitstate.journal import Journal
@@ -59,8 +58,12 @@ class Checkpoint:
             except StateLockError:
                 return False  # one at a time (PITFALLS O7): the other one's serves us as well
             try:
-                self._layout.sweep_scratch()
-                return self._run(merge_limit)
+                safe = "The journal still holds everything."
+                with files.Refused(
+                    StateWriteError, "cannot pack the journal", self._layout.store, safe
+                ):
+                    self._layout.sweep_scratch()
+                    return self._run(merge_limit)
             finally:
                 maintenance.release()
 
@@ -71,7 +74,7 @@ class Checkpoint:
             records = journal.reread()
             last = journal.next_sequence - 1
         merged = merge(records)
-        with self._scratch() as scratch:
+        with self._layout.scratch() as scratch:
             pack = None
             if merged is not None and merged.objects:
                 pack = self._repository.pack(merged.objects, scratch)
@@ -117,12 +120,3 @@ class Checkpoint:
             while self._ledger.pending:
                 self._effects.apply(self._ledger.pending[0])
                 del self._ledger.pending[0]
-
-    @contextlib.contextmanager
-    def _scratch(self) -> Iterator[Path]:
-        safe = "The journal still holds everything."
-        with (
-            files.Refused(StateWriteError, "cannot build a pack", self._layout.store, safe),
-            self._layout.scratch() as scratch,
-        ):
-            yield scratch

@@ -370,7 +370,7 @@ class Store:
         try:
             self.lock.acquire(timeout, operation)
             held = True
-            with files.Refused(StateWriteError, "cannot open the store", self.layout.store, safe):
+            with self._refused_store():
                 if self._recovery.catch_up():
                     self._note_recovered()
             yield
@@ -397,7 +397,8 @@ class Store:
     def _ensure_store(self, settings: Settings | None) -> None:
         if not self._ledger.opened:
             self.layout.create(settings or DEFAULT_SETTINGS)
-            self._recovery.attach()
+            with self._refused_store():
+                self._recovery.attach()
         elif settings is not None and settings != self._recovery.settings:
             safe = "The state, its history and its settings are untouched."
             with files.Refused(
@@ -437,6 +438,10 @@ class Store:
         staged, self._staged = self._staged, None
         if staged is not None and not self._ledger.unknown:
             staged.discard()
+
+    def _refused_store(self) -> contextlib.AbstractContextManager[None]:
+        safe = "Nothing was changed."
+        return files.Refused(StateWriteError, "cannot open the store", self.layout.store, safe)
 
     def _refused_state(self) -> contextlib.AbstractContextManager[None]:
         safe = "The state and its history are untouched."

@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -36,6 +37,17 @@ def seed(request: pytest.FixtureRequest) -> str:
     chosen = request.config.getoption("--seed") or str(random.SystemRandom().randrange(2**32))
     print(f"seed {chosen}")
     return chosen
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where there is some: for suites that say themselves what a disk would keep."""
+    fast = "/dev/shm"
+    if not os.access(fast, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="gitstate-", dir=fast) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -1,0 +1,163 @@
+"""Every file call fails once, and from then on: a typed error or none, nothing lost, nothing half done."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from oracle import Ack, Call, Document, file_calls, fresh, in_parallel, judge, leave
+
+from gitstate import PipelineState, StateError
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked here")
+
+REFUSALS = ("ENOSPC", "EIO", "EDQUOT", "EMFILE", "EACCES", "EROFS")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is prepared, what runs while calls fail, and which versions that makes if it succeeds."""
+
+    prepare: Callable[[PipelineState], None]
+    act: Callable[[PipelineState], object]
+    makes: list[Document]
+
+
+def _counts(state: PipelineState, *numbers: int) -> None:
+    for number in numbers:
+        state.write({"n": number})
+
+
+def _transact(state: PipelineState) -> None:
+    with state.transaction() as txn:
+        txn.data["n"] = 3
+
+
+def _roll_back(state: PipelineState) -> None:
+    with pytest.raises(ZeroDivisionError), state.transaction() as txn:
+        txn.data["n"] = 1 / 0
+
+
+def _look(state: PipelineState) -> None:
+    assert state.read() == {"n": 2}
+    assert [version.read()["n"] for version in state.log()] == [2, 1]
+    state.get_transaction_history()
+    state.verify()
+
+
+def _forget(state: PipelineState) -> None:
+    leave(state)
+
+
+WORKS = {
+    "first write": Work(lambda state: None, lambda state: state.write({"n": 3}), [{"n": 3}]),
+    "transaction": Work(lambda state: _counts(state, 1, 2), _transact, [{"n": 3}]),
+    "transaction of a new process": Work(
+        lambda state: (_counts(state, 1, 2), _forget(state))[0], _transact, [{"n": 3}]
+    ),
+    "rollback": Work(lambda state: _counts(state, 1, 2), _roll_back, []),
+    "restore": Work(
+        lambda state: _counts(state, 1, 2), lambda state: state.restore_backup(1), [{"n": 1}]
+    ),
+    "named backup": Work(
+        lambda state: _counts(state, 1, 2), lambda state: state.create_backup("keep"), []
+    ),
+    "checkpoint": Work(lambda state: _counts(state, 1, 2), lambda state: state.checkpoint(), []),
+    "close": Work(lambda state: _counts(state, 1, 2), lambda state: state.close(), []),
+    "looking": Work(lambda state: (_counts(state, 1, 2), _forget(state))[0], _look, []),
+}
+
+
+class Fault:
+    """Lets the call with a number fail, or be short; and with `lasting` every later one that could."""
+
+    def __init__(self, number: int, how: str, *, lasting: bool) -> None:
+        self.reached: Call | None = None
+        self._number = number
+        self._how = how
+        self._lasting = lasting
+
+    @contextmanager
+    def injected(self) -> Iterator[None]:
+        """For the block, calls fail."""
+        with file_calls(self._before, reading=True):
+            yield
+
+    def _before(self, call: Call) -> None:
+        if call.number < self._number or (call.number > self._number and not self._lasting):
+            return
+        self.reached = self.reached or call
+        code = getattr(errno, self._how)
+        raise OSError(code, os.strerror(code), call.target)
+
+
+@pytest.mark.parametrize("lasting", [False, True], ids=["once", "from then on"])
+@pytest.mark.parametrize("name", WORKS)
+def test_a_call_that_fails_is_a_typed_error_and_leaves_everything_as_it_was(
+    name: str, lasting: bool, memory: Path, scale: Callable[[int, int], int]
+) -> None:
+    each = scale(1, len(REFUSALS))  # in CI each call fails in one way, all of them in turn
+
+    def explore(first: int, step: int) -> int:
+        explored = 0
+        for number in itertools.count(1 + first, step):
+            for how in (REFUSALS * 2)[number % len(REFUSALS) :][:each]:
+                folder = memory / f"{number}-{how}"
+                if not _fail_at(WORKS[name], folder, Fault(number, how, lasting=lasting)):
+                    return explored
+                explored += 1
+        raise AssertionError
+
+    explored = in_parallel(explore)
+    print(f"{name}: {explored} faults")
+    assert explored > 15
+
+
+def _fail_at(work: Work, folder: Path, fault: Fault) -> bool:
+    folder.mkdir()
+    path = folder / "pipeline.json"
+    state = fresh(path)
+    work.prepare(state)
+    before = [Ack(version.id, version.read()) for version in state.log()][::-1]
+    if work.act is _look or not before:
+        leave(state)
+        state = fresh(path)
+    happened: bool | None = True
+    with fault.injected():
+        try:
+            work.act(state)
+        except StateError as error:
+            happened = None if error.code in {"flush-failed", "reopen"} else False
+        except AssertionError as error:
+            raise AssertionError(f"at {fault.reached}: {error}") from error
+        except Exception as error:
+            raise AssertionError(f"untyped, at {fault.reached}") from error
+    if fault.reached is None:
+        return False
+    try:
+        _judge_after(state, path, before, work.makes, happened)
+    except Exception as error:
+        raise AssertionError(f"{fault._how} at {fault.reached}, happened: {happened}") from error
+    shutil.rmtree(folder)
+    return True
+
+
+def _judge_after(
+    state: PipelineState,
+    path: Path,
+    before: list[Ack],
+    makes: list[Document],
+    happened: bool | None,
+) -> None:
+    in_flight = [makes] if happened is not False and makes else []
+    leave(state)
+    documents = judge(path, before, in_flight, then="commit", stock_git=False)
+    if happened:
+        assert [*documents] == [*(ack.document for ack in before), *makes], documents
