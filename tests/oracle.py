@@ -56,6 +56,7 @@ def judge(
     edit: Document | None = None,
     first: str = "read",
     then: str = "recover and commit",
+    stock_git: bool = True,
 ) -> list[Document]:
     """The documents of all versions, oldest first, once everything holds that was promised.
 
@@ -68,6 +69,7 @@ def judge(
         first: the call by which the store is opened: recovery may not depend on it.
         then: what to do with the state afterwards: "recover" it again, which must change nothing, "commit" another
             transaction, which must work without further ado, or both.
+        stock_git: whether stock Git has a look too, if it is installed.
     """
     before = _content(path)
     state = fresh(path)
@@ -92,22 +94,22 @@ def judge(
             raise AssertionError(f"versions out of nothing: {[str(v.read()) for v in after]}")
         documents = [version.read() for version in after]
         if after:
-            judge_disk(state)
+            judge_disk(state, stock_git=stock_git)
         if "recover" in then and state.git_dir.is_dir():
             _judge_second_recovery(state)
         if "commit" in then:
-            _judge_usable(path, documents)
+            _judge_usable(path, documents, stock_git=stock_git)
     finally:
         leave(state)
     return documents
 
 
-def judge_disk(state: PipelineState) -> None:
+def judge_disk(state: PipelineState, *, stock_git: bool = True) -> None:
     """The files of an idle state that has history are as gitstate and stock Git expect them."""
     report = state.verify()
     assert report.ok, f"verify: {report.problems}"
     assert leftovers(state.path) == [], f"left behind: {leftovers(state.path)}"
-    if GIT:
+    if GIT and stock_git:
         shown = git(state, "show", f"HEAD:{state.path.name}")
         assert shown == state.path.read_bytes(), "the state file is not what HEAD holds"
         fsck = git(state, "fsck", "--strict", "--no-progress", "--no-dangling", "--no-reflogs")
@@ -116,20 +118,33 @@ def judge_disk(state: PipelineState) -> None:
 
 def leftovers(path: Path) -> list[str]:
     """Lock files and temporary files that no living process can own, beside the state file and in its store."""
-    names = [name for name in os.listdir(path.parent) if name.endswith(".tmp")]
+    names = [
+        name
+        for name in os.listdir(path.parent)
+        if name.endswith(".tmp") and name.startswith(f".{path.name}.")
+    ]
     names += [
         str(each.relative_to(path.parent))
-        for each in (path.parent / ".pipeline").rglob("*")
+        for each in files_of_store(path)
         if _LEFTOVER.fullmatch(each.name) and each.name not in _LASTING_LOCKS
     ]
     return sorted(names)
+
+
+def files_of_store(path: Path) -> list[Path]:
+    """Everything in the store of a state file, other state files' stores left out."""
+    stores = path.parent / ".pipeline"
+    if path.name != "pipeline.json":
+        return list((stores / f"{path.name}.d").rglob("*"))
+    own = [each for each in stores.glob("*") if each.suffix != ".d"]
+    return own + [below for each in own for below in each.rglob("*")]
 
 
 def rubble(path: Path) -> list[Path]:
     """What killed checkpoints leave to the next one: folders to build in, packs without an index."""
     return [
         each
-        for each in (path.parent / ".pipeline").rglob("*")
+        for each in files_of_store(path)
         if _SCRATCH.fullmatch(each.name) and not each.with_suffix(".idx").exists()
     ]
 
@@ -246,16 +261,16 @@ def _allowed(
 
 
 def _judge_second_recovery(state: PipelineState) -> None:
-    once = _image(state.path)
+    once = _image(state)
     again = fresh(state.path)
     again.read()
     again.create_backup()
-    twice = _image(state.path)
+    twice = _image(again)
     leave(again)
     assert once == twice, f"a second recovery changed {set(once.items()) ^ set(twice.items())}"
 
 
-def _judge_usable(path: Path, documents: list[Document]) -> None:
+def _judge_usable(path: Path, documents: list[Document], *, stock_git: bool) -> None:
     state = fresh(path)
     with state.transaction() as txn:
         txn.data["probe"] = len(documents)
@@ -264,22 +279,22 @@ def _judge_usable(path: Path, documents: list[Document]) -> None:
     assert leftovers(path) == [], f"left behind: {leftovers(path)}"
     newest = [version.read() for version in state.log(2)]
     assert newest == [{**(documents or [{}])[-1], "probe": len(documents)}, *documents[-1:]]
-    if GIT:
+    if GIT and stock_git:
         assert git(state, "show", f"HEAD:{path.name}") == path.read_bytes()
     if rubble(path):
         for pack in rubble(path):
             os.utime(pack, (0, 0))  # a young one might be Git's, which is about to add the index
         state.checkpoint()
         assert rubble(path) == [], f"left behind by a checkpoint: {rubble(path)}"
-        judge_disk(state)
+        judge_disk(state, stock_git=stock_git)
     leave(state)
 
 
-def _image(path: Path) -> dict[str, Any]:
+def _image(state: PipelineState) -> dict[str, Any]:
     """Everything that lasts, but for the journal and the files to reuse, which every recovery writes anew."""
+    path, repository = state.path, state.git_dir
     status = path.stat() if path.exists() else None
     image: dict[str, Any] = {"state": status and (status.st_ino, path.read_bytes())}
-    repository = path.parent / ".pipeline" / "repo"
     for folder, _, names in os.walk(repository):
         for name in names:
             if name.startswith("gitstate-spare-"):

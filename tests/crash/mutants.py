@@ -1,0 +1,297 @@
+"""gitstate with one of its precautions taken out, and the suites that must notice.
+
+A mutant is a copy of the package in which one piece of text is another. `caught` runs suites against it: one that no
+suite catches is a precaution that no test proves.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[2]
+EXPLORER: Final = "tests/crash/test_explorer.py"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A precaution that is taken out.
+
+    Attributes:
+        module: where it stands.
+        old: its text, there once.
+        new: what stands there instead.
+        suite: the file of tests that must fail.
+        tests: which of them.
+    """
+
+    module: str
+    old: str
+    new: str
+    suite: str
+    tests: str = ""
+
+    def caught(self, folder: Path) -> str | None:
+        """The name of a test that fails, None if none does."""
+        shutil.copytree(ROOT / "gitstate", folder / "gitstate")
+        path = folder / "gitstate" / self.module
+        source = path.read_text()
+        assert source.count(self.old) == 1, (
+            f"{self.module} has it {source.count(self.old)} times: {self.old}"
+        )
+        path.write_text(source.replace(self.old, self.new))
+        # From the folder with the mutant, so that Python finds that first.
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--rootdir",
+            os.fspath(ROOT),
+        ]
+        command += ["-c", os.fspath(ROOT / "pyproject.toml"), os.fspath(ROOT / self.suite)]
+        command += ["-k", self.tests] if self.tests else []
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode in {0, 1}, done.stdout + done.stderr
+        failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+        return failed[0].split(" - ")[0].removeprefix("FAILED ") if failed else None
+
+
+def _explored(*workloads: str) -> str:
+    return "whatever and (" + " or ".join(workloads) + ")"
+
+
+MUTANTS: Final = {
+    # -- flushes
+    "the record is not flushed": Mutant(
+        "journal.py",
+        "        self._flush()\n        self._end, self._sequence = end, record.sequence\n        self._durable",
+        "        self._end, self._sequence = end, record.sequence\n        self._durable",
+        EXPLORER,
+        _explored("transactions"),
+    ),
+    "the new state file is not flushed": Mutant(
+        "files.py",
+        "            os.fsync(self._descriptor)\n            made = identity_of",
+        "            made = identity_of",
+        EXPLORER,
+        _explored("transactions"),
+    ),
+    "the name of the first state file is not flushed": Mutant(
+        "effects.py",
+        "                files.sync_directory(path.parent)\n",
+        "                pass\n",
+        EXPLORER,
+        _explored("first_write"),
+    ),
+    "the name of a new journal is not flushed": Mutant(
+        "journal.py",
+        "        sync_published(directory)\n        for number in older:",
+        "        for number in older:",
+        EXPLORER,
+        _explored("checkpoints", "full_journals"),
+    ),
+    "a checkpoint does not flush the state file's name": Mutant(
+        "checkpoint.py",
+        "                files.sync_directory(self._layout.state.parent)\n",
+        "",
+        EXPLORER,
+        _explored("checkpoints", "full_journals"),
+    ),
+    "a checkpoint does not flush the refs": Mutant(
+        "checkpoint.py",
+        "self._repository.refs.flush([c.name for c in packed.refs] if packed else [])",
+        "pass",
+        EXPLORER,
+        _explored("checkpoints", "full_journals"),
+    ),
+    "a checkpoint does not flush the pack's name": Mutant(
+        "repository/packs.py",
+        "                files.sync_directory(self._directory)\n",
+        "                pass\n",
+        EXPLORER,
+        _explored("checkpoints", "full_journals"),
+    ),
+    "a checkpoint does not flush the pack": Mutant(
+        "files.py",
+        "            file.flush()\n            os.fsync(file.fileno())",
+        "            file.flush()",
+        EXPLORER,
+        _explored("checkpoints", "full_journals"),
+    ),
+    "a new repository is not flushed": Mutant(
+        "layout.py",
+        '                files.sync_tree(scratch / "repo")\n',
+        "",
+        EXPLORER,
+        _explored("first_write"),
+    ),
+    "nobody flushes the name of a new store": Mutant(
+        "recovery.py",
+        "            self._layout.flush_place()\n",
+        "",
+        EXPLORER,
+        _explored("first_write"),
+    ),
+    "new folders are not flushed into their parents": Mutant(
+        "files.py",
+        "            os.mkdir(path)\n        sync_directory(path.parent)",
+        "            os.mkdir(path)",
+        EXPLORER,
+        _explored("first_write_in_new_folders"),
+    ),
+    "an edit is not flushed before something is built on it": Mutant(
+        "store.py",
+        "            files.flush_file(path)\n            files.sync_directory(path.parent)\n",
+        "            pass\n",
+        "tests/test_regressions.py",
+        "edit_is_flushed",
+    ),
+    "a journal that was lost begins again with refs that are not flushed": Mutant(
+        "recovery.py",
+        "            self._repository.refs.flush(refs)\n",
+        "",
+        "tests/test_regressions.py",
+        "flushes_the_refs",
+    ),
+    # -- recovery
+    "recovery goes on in the journal it found": Mutant(
+        "recovery.py",
+        "        if records or not old.clean_rest():",
+        "        if not old.clean_rest():",
+        EXPLORER,
+        _explored("killed"),
+    ),
+    "recovery does not look behind a torn tail": Mutant(
+        "recovery.py",
+        "        if records or not old.clean_rest():",
+        "        if records:",
+        "tests/test_regressions.py",
+        "late_part",
+    ),
+    "recovery does not read the loose objects": Mutant(
+        "effects.py",
+        "        self._repository.sweep()\n",
+        "",
+        EXPLORER,
+        _explored("checkpoints", "full_journals"),
+    ),
+    "recovery renames over whatever file is there": Mutant(
+        "effects.py",
+        "            return at in state.replaces\n",
+        "            return True\n",
+        "tests/test_crash.py",
+        "edit_made_between",
+    ),
+    "recovery puts a deleted first file back": Mutant(
+        "effects.py",
+        "        return not state.replaces and not any(self.ref(name) == new for name, new in state.refs)",
+        "        return True",
+        "tests/test_crash.py",
+        "not_put_back",
+    ),
+    "a file left without its record stays": Mutant(
+        "effects.py",
+        "            if path.name != needed:\n                files.remove(path)\n",
+        "            pass\n",
+        EXPLORER,
+        _explored("transactions"),
+    ),
+    "a bad record before a durable one is a torn tail": Mutant(
+        "journal.py",
+        "            if part is not None and part.durable >= self.next_sequence:",
+        "            if False and part is not None:",
+        "tests/test_crash.py",
+        "damage_before",
+    ),
+    # -- the order of things
+    "the file is renamed before the record": Mutant(
+        "store.py",
+        "        ledger.append(record)\n        self._staged = None\n",
+        "        if state:\n            self._effects.place(state)\n        ledger.append(record)\n        self._staged = None\n",
+        EXPLORER,
+        _explored("transactions"),
+    ),
+    "no second look for an edit": Mutant(
+        "store.py",
+        "                self._refuse_edit(found)\n                self._effects.place",
+        "                self._effects.place",
+        "tests/test_crash.py",
+        "kill_at_any_file_call_loses and edit",
+    ),
+    "a transaction that was refused after its record is not taken back": Mutant(
+        "store.py",
+        "            ledger.append(Record(ledger.journal.next_sequence, aborts=record.sequence))",
+        "            pass",
+        "tests/test_crash.py",
+        "kill_at_any_file_call_loses and edit",
+    ),
+    "objects are not looked for once the ref names them": Mutant(
+        "effects.py",
+        "        self._repository.put(lost)\n",
+        "",
+        "tests/test_git.py",
+        "upkeep_at_any_file_call_of_a_transaction",
+    ),
+    # -- locks
+    "a lock that was lost goes unnoticed": Mutant(
+        "store.py",
+        "        if not ours:\n",
+        "        if False:\n",
+        "tests/test_state.py",
+        "lock",
+    ),
+    "a deleted lock file is as good as one that is there": Mutant(
+        "lock.py",
+        "            return os.path.samestat(os.stat(self.path), os.fstat(descriptor))",
+        "            return True",
+        "tests/test_lock.py",
+    ),
+    "a forked child keeps the lock": Mutant(
+        "lock.py",
+        "        lock._forget_parent()  # noqa: SLF001  the same module\n",
+        "        pass\n",
+        "tests/test_lock.py",
+        "child",
+    ),
+    "an empty lock of Git's is taken away": Mutant(
+        "repository/refs.py",
+        '        torn = content != "" and not content.strip("\\0")',
+        '        torn = not content.strip("\\0")',
+        "tests/test_git.py",
+        "lock",
+    ),
+    "a lock of ours is left": Mutant(
+        "repository/refs.py",
+        "        return torn or content in ours or age > _LOCK_ABANDONED_SECONDS",
+        "        return torn or age > _LOCK_ABANDONED_SECONDS",
+        "tests/test_crash.py",
+        "kill_at_any_file_call_loses and transaction",
+    ),
+    "after a failed flush everything goes on": Mutant(
+        "ledger.py",
+        "        self._failure = str(error)\n",
+        "",
+        "tests/test_store.py",
+    ),
+    "a spare file with two names is written": Mutant(
+        "repository/refs.py",
+        "status.st_nlink == 1 and ",
+        "",
+        "tests/test_refs.py",
+    ),
+    "a checkpoint leaves the spare files": Mutant(
+        "repository/refs.py",
+        "            files.remove(self._beside(_SPARE, name))\n",
+        "",
+        "tests/test_refs.py",
+    ),
+}
