@@ -86,7 +86,7 @@ def encoded(document: object, *, allow_nan: bool = False) -> Encoded:
         try:
             marshal.dumps(document)
             content = to_json(document, indent=2)
-            copy: Document = from_json(content, allow_inf_nan=False)
+            copy: Document = from_json(content, allow_inf_nan=False, cache_strings="keys")
             if copy == document and _NEAR_MAX_DEPTH not in content:
                 return Encoded(content + b"\n", copy)
         except (ValueError, RecursionError):
