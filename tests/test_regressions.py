@@ -110,6 +110,30 @@ def test_an_edit_is_flushed_before_anything_is_built_on_it(
     assert os.fspath(path.parent) in flushed
 
 
+def test_an_object_that_is_there_and_cannot_be_replaced_is_believed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows refuses to rename over a file that is read-only."""
+    state = fresh(path)
+    state.write({"v": 1})
+    real = os.replace
+
+    def refuses(old: Any, new: Any) -> None:
+        if "objects" in os.fspath(new) and os.path.exists(new):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        real(old, new)
+
+    monkeypatch.setattr(os, "replace", refuses)
+    state.write({"v": 2})
+    state.write({"v": 1})  # its blob and its tree are there
+
+    assert git(state, "rev-list", "--count", "HEAD").strip() == b"3"
+    monkeypatch.undo()
+
+    leave(state)
+    assert judge(path, [], None)[:3] == [{"v": 1}, {"v": 2}, {"v": 1}]
+
+
 def test_an_object_that_cannot_be_read_just_now_is_not_deleted(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,8 +319,9 @@ def test_checkpoints_beside_many_writers_succeed_and_pack_nothing_twice(path: Pa
         listed = git(state, "show-index", input=index.read_bytes()).decode().splitlines()
         ids += [line.split()[1] for line in listed]
     assert ids
-    # The same tree or blob may be made twice; whole packs made twice would double the number.
-    assert len(ids) < 1.2 * len(set(ids))
+    # Who finds that somebody has recovered meanwhile leaves his pack: the other may have relied on it. Every pack made
+    # twice would double the number.
+    assert len(ids) < 1.6 * len(set(ids))
 
 
 def test_a_version_can_be_read_in_a_child_though_a_thread_of_the_parent_was_reading(

@@ -105,6 +105,11 @@ class LooseObjects:
                 return self._write(path, loose)
             except FileNotFoundError:
                 continue  # `git gc --prune=now` removes even what is just being written (PITFALLS G3)
+            except PermissionError:
+                # Windows does not rename over a file that is read-only, as Git's objects are, or open.
+                if os.path.exists(path):
+                    return None
+                raise
         return self._write(path, loose)
 
     def _write(self, path: str, loose: bytes) -> None:
