@@ -89,7 +89,7 @@ def encoded(document: object, *, allow_nan: bool = False) -> Encoded:
             copy: Document = from_json(content, allow_inf_nan=False, cache_strings="keys")
             if copy == document and _NEAR_MAX_DEPTH not in content:
                 return Encoded(content + b"\n", copy)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError, BytesWarning):  # the last one of `python -bb`
             pass  # the walk below says which value it was
     return Encoded(_encode_checked(document, allow_nan=allow_nan))
 

@@ -9,6 +9,8 @@ import fractions
 import json
 import math
 import pathlib
+import subprocess
+import sys
 import types
 import uuid
 from typing import Any, NamedTuple
@@ -599,3 +601,14 @@ def test_changed_keys_tell_one_from_one_point_nought_and_from_true():
     old = codec.encoded({"a": 1, "b": 1, "c": 1})
 
     assert codec.encoded({"a": 1, "b": 1.0, "c": True}).changed_keys(old) == ["b", "c"]
+
+
+def test_bytes_are_refused_as_such_where_comparing_them_is_an_error():
+    program = "from gitstate import StateValidationError, codec\n"
+    program += "try:\n    codec.encode({'a': [b'x']})\nexcept StateValidationError as error:\n    print(error.pointer)"
+
+    done = subprocess.run(
+        [sys.executable, "-bb", "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == "/a/0\n"
