@@ -75,28 +75,29 @@ class Checkpoint:
             last = journal.next_sequence - 1
         merged = merge(records)
         with self._layout.scratch() as scratch:
-            pack = None
-            if merged is not None and merged.objects:
-                pack = self._repository.pack(merged.objects, scratch)
+            packed = merged.objects if merged is not None else ()
+            pack = self._repository.pack(packed, scratch) if packed else None
+            done = None
             try:
                 done = self._switch(journal, last, merged) if records else True
-            except BaseException:
+            finally:
                 # The journal keeps the objects, and the next checkpoint packs them again: not twice, please.
-                if pack is not None:
-                    self._repository.drop_packs([pack])
-                raise
-            if merged is not None:
-                self._repository.drop_loose(made.id for made in merged.objects)
+                if done is None and pack is not None:
+                    self._repository.unpack(pack, packed)
+            if done is None:
+                return False
+            self._repository.drop_loose(made.id for made in packed)
             self._repository.merge_packs(scratch, merge_limit)
         return done
 
-    def _switch(self, journal: Journal, last: int, packed: Record | None) -> bool:
-        """Begins a generation without the records up to `last`, once nothing needs them any more."""
+    def _switch(self, journal: Journal, last: int, packed: Record | None) -> bool | None:
+        """Begins a generation without the records up to `last`; whether it holds none.
+
+        None: somebody recovered meanwhile, and what was packed is in their generation too.
+        """
         with self._exclusive():
             if self._ledger.journal is not journal:
-                return (
-                    False  # somebody recovered meanwhile: what we packed is in their generation too
-                )
+                return None
             self._settle()
             safe = "The journal still holds everything."
             with files.Refused(

@@ -226,6 +226,16 @@ class Repository:
         if replaced:
             self.drop_packs(replaced)
 
+    def unpack(self, pack: Path, objects: Iterable[GitObject]) -> None:
+        """Deletes a pack of `objects` that is not wanted after all.
+
+        Raises:
+            StateWriteError: the disk refused; the pack stays.
+        """
+        # Git deletes loose objects that it finds in a pack, and a recovery does not write them.
+        self._loose.put(made for made in objects if not self._loose.contains(made.id))
+        self.drop_packs([pack])
+
     def drop_packs(self, paths: Iterable[Path]) -> None:
         """Deletes packs whose objects are elsewhere too."""
         with self._mutex:
