@@ -29,6 +29,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transactions import floor
+
 from gitstate import PipelineState, codec
 
 if TYPE_CHECKING:
@@ -64,19 +66,6 @@ def seconds(call: Callable[[], object]) -> float:
     begin = time.perf_counter()
     call()
     return time.perf_counter() - begin
-
-
-def floor(path: Path, content: bytes) -> None:
-    """Write, flush, rename, flush the directory."""
-    temporary = path.with_suffix(".tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    os.write(descriptor, content)
-    os.fsync(descriptor)
-    os.close(descriptor)
-    os.replace(temporary, path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    os.fsync(directory)
-    os.close(directory)
 
 
 class Window:
