@@ -5,7 +5,7 @@ multiple of 4,096 bytes and is padded with zeros::
 
     journal := part(sequence n, payload: base) part(n + 1, payload: record) part(n + 2, ...) ... zeros
     part    := magic[8] salt[16] sequence:u64 durable:u64 length:u64 digest[16] payload[length]
-    payload := meta_length:u32 meta (JSON) bytes of the objects, one behind the other, then of the state
+    payload := as record.py says
 
 `magic` is `gsbase01` for the first part, `gsrec001` for the others. `salt` is random and the same throughout a
 generation, so that no part of an older one is taken for a record of this one (PITFALLS O3). `durable` is the last
@@ -31,16 +31,21 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import json
 import os
 import secrets
 import struct
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gitstate import files
 from gitstate.errors import StateReadError, StateWriteError
-from gitstate.files import Identity
-from gitstate.record import Base, GitObject, Record, RefChange, StateChange
+from gitstate.record import (
+    Base,
+    Record,
+    decode_base,
+    decode_record,
+    encode_base,
+    encode_record,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,7 +60,6 @@ _RECORD_MAGIC: Final = b"gsrec001"
 _PREFIX: Final = struct.Struct("<8s16sQQQ")
 _DIGEST_SIZE: Final = 16
 _HEADER_SIZE: Final = _PREFIX.size + _DIGEST_SIZE
-_META_LENGTH: Final = struct.Struct("<I")
 _NAME: Final = "journal."
 _NEW_NAME: Final = "journal.new"
 
@@ -100,9 +104,9 @@ class Journal:
         salt = secrets.token_bytes(16)
         older = generations(directory)
         path = directory / f"{_NAME}{max(older, default=0) + 1:08d}"
-        parts = [_encode_part(_BASE_MAGIC, salt, sequence, sequence, _encode_base(base))]
+        parts = [_encode_part(_BASE_MAGIC, salt, sequence, sequence, encode_base(base))]
         parts += [
-            _encode_part(_RECORD_MAGIC, salt, record.sequence, sequence, _encode_record(record))
+            _encode_part(_RECORD_MAGIC, salt, record.sequence, sequence, encode_record(record))
             for record in records
         ]
         content = b"".join(parts)
@@ -139,7 +143,10 @@ class Journal:
             first = _read_part(descriptor, 0, _BASE_MAGIC, None)
             if first is None:
                 raise _damaged(path, "its first block is not whole")
-            return cls(path, descriptor, first, _decode_base(first.payload, path))
+            return cls(path, descriptor, first, decode_base(first.payload))
+        except ValueError as error:
+            os.close(descriptor)
+            raise _damaged(path, f"its first block makes no sense ({error})") from error
         except OSError as error:
             os.close(descriptor)
             raise _damaged(path, f"it cannot be read ({error.strerror})") from error
@@ -193,10 +200,14 @@ class Journal:
             while part := _read_part(self._descriptor, self._end, _RECORD_MAGIC, self._salt):
                 if part.sequence != self.next_sequence:
                     raise _damaged(self.path, f"record {self.next_sequence} is missing")
-                found.append(_decode_record(part, self.path))
+                found.append(decode_record(part.payload, part.sequence))
                 self._end, self._sequence = part.end, part.sequence
         except OSError as error:
             raise _damaged(self.path, f"it cannot be read ({error.strerror})") from error
+        except ValueError as error:
+            raise _damaged(
+                self.path, f"record {self.next_sequence} makes no sense ({error})"
+            ) from error
         return found
 
     def scan(self) -> list[Record]:
@@ -300,7 +311,7 @@ class Journal:
             ) from error
 
     def _write(self, record: Record) -> int:
-        payload = _encode_record(record)
+        payload = encode_record(record)
         part = _encode_part(_RECORD_MAGIC, self._salt, record.sequence, self._durable, payload)
         end = self._end + len(part)
         # A crash, or a full disk, in these writes leaves a torn tail: its digest fails (J1), and the next append from
@@ -421,75 +432,6 @@ def _digest(prefix: bytes, payload: bytes) -> bytes:
     digest = hashlib.blake2b(prefix, digest_size=_DIGEST_SIZE)
     digest.update(payload)
     return digest.digest()
-
-
-def _encode_base(base: Base) -> bytes:
-    meta = json.dumps({"refs": base.refs, "state": base.state}).encode()
-    return _META_LENGTH.pack(len(meta)) + meta
-
-
-def _decode_base(payload: bytes, path: Path) -> Base:
-    try:
-        meta, _ = _split_meta(payload)
-        return Base(dict(meta["refs"]), meta["state"])
-    except (ValueError, KeyError, TypeError, struct.error) as error:
-        raise _damaged(path, f"its first block makes no sense ({error!r})") from error
-
-
-def _encode_record(record: Record) -> bytes:
-    meta: dict[str, Any] = {
-        "objects": [(made.id, len(made.loose)) for made in record.objects],
-        "refs": record.refs,
-        "adopts": record.adopts,
-        "aborts": record.aborts,
-    }
-    tail = b""
-    if record.state is not None:
-        state = record.state
-        tail = state.content or b""
-        meta["state"] = (
-            state.blob,
-            state.temporary,
-            state.identity,
-            state.replaces,
-            state.refs,
-            state.content is not None,
-        )
-    encoded = json.dumps(meta).encode()
-    return b"".join(
-        (_META_LENGTH.pack(len(encoded)), encoded, *(made.loose for made in record.objects), tail)
-    )
-
-
-def _decode_record(part: _Part, path: Path) -> Record:
-    try:
-        meta, rest = _split_meta(part.payload)
-        objects = []
-        for object_id, length in meta["objects"]:
-            objects.append(GitObject(object_id, bytes(rest[:length])))
-            rest = rest[length:]
-        refs = tuple(RefChange(name, tuple(old), new) for name, old, new in meta["refs"])
-        state = None
-        if "state" in meta:
-            blob, temporary, identity, replaces, refs_of_its_own, own_content = meta["state"]
-            state = StateChange(
-                blob,
-                temporary,
-                Identity(*identity),
-                tuple(Identity(*each) for each in replaces),
-                tuple((name, new) for name, new in refs_of_its_own),
-                bytes(rest) if own_content else None,
-            )
-        return Record(part.sequence, tuple(objects), refs, state, meta["adopts"], meta["aborts"])
-    except (ValueError, KeyError, TypeError, struct.error) as error:
-        raise _damaged(path, f"record {part.sequence} makes no sense ({error!r})") from error
-
-
-def _split_meta(payload: bytes) -> tuple[dict[str, Any], memoryview]:
-    (length,) = _META_LENGTH.unpack_from(payload)
-    start = _META_LENGTH.size
-    meta: dict[str, Any] = json.loads(payload[start : start + length])
-    return meta, memoryview(payload)[start + length :]
 
 
 def _damaged(path: Path, what: str) -> StateReadError:

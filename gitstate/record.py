@@ -1,18 +1,24 @@
 """Record: everything that one transaction changes, as finished values, and what several of them come to.
 
-There is one form for all: a commit, a restore, a named backup, a failure. See journal.py for how they are stored, and
-effects.py for what they do.
+There is one form for all: a commit, a restore, a named backup, a failure. See journal.py for how they are kept, and
+effects.py for what they do. As bytes, a part of the journal's format 1, a record or a base is::
+
+    payload := meta_length:u32 meta (JSON) bytes of the objects, one behind the other, then of the state
 """
 
 from __future__ import annotations
 
+import json
+import struct
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from gitstate.files import Identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gitstate.files import Identity
+_META_LENGTH: Final = struct.Struct("<I")
 
 
 class GitObject(NamedTuple):
@@ -131,3 +137,85 @@ def _merge_states(records: list[Record]) -> tuple[StateChange | None, str | None
     older = [identity for state in states for identity in (*state.replaces, state.identity)]
     replaces = tuple(dict.fromkeys(i for i in older if i != final.identity))
     return replace(final, replaces=replaces), None
+
+
+def encode_base(base: Base) -> bytes:
+    """The bytes of `base`."""
+    return _join({"refs": base.refs, "state": base.state})
+
+
+def decode_base(payload: bytes) -> Base:
+    """What `encode_base` made `payload` of.
+
+    Raises:
+        ValueError: it makes no sense.
+    """
+    try:
+        meta, _ = _split(payload)
+        return Base(dict(meta["refs"]), meta["state"])
+    except (KeyError, TypeError, struct.error) as error:
+        raise ValueError(repr(error)) from error
+
+
+def encode_record(record: Record) -> bytes:
+    """The bytes of `record`, but for its number."""
+    meta: dict[str, Any] = {
+        "objects": [(made.id, len(made.loose)) for made in record.objects],
+        "refs": record.refs,
+        "adopts": record.adopts,
+        "aborts": record.aborts,
+    }
+    tail = b""
+    if record.state is not None:
+        state = record.state
+        tail = state.content or b""
+        meta["state"] = (
+            state.blob,
+            state.temporary,
+            state.identity,
+            state.replaces,
+            state.refs,
+            state.content is not None,
+        )
+    return _join(meta, *(made.loose for made in record.objects), tail)
+
+
+def decode_record(payload: bytes, sequence: int) -> Record:
+    """What `encode_record` made `payload` of.
+
+    Raises:
+        ValueError: it makes no sense.
+    """
+    try:
+        meta, rest = _split(payload)
+        objects = []
+        for object_id, length in meta["objects"]:
+            objects.append(GitObject(object_id, bytes(rest[:length])))
+            rest = rest[length:]
+        refs = tuple(RefChange(name, tuple(old), new) for name, old, new in meta["refs"])
+        state = None
+        if "state" in meta:
+            blob, temporary, identity, replaces, refs_of_its_own, own_content = meta["state"]
+            state = StateChange(
+                blob,
+                temporary,
+                Identity(*identity),
+                tuple(Identity(*each) for each in replaces),
+                tuple((name, new) for name, new in refs_of_its_own),
+                bytes(rest) if own_content else None,
+            )
+        return Record(sequence, tuple(objects), refs, state, meta["adopts"], meta["aborts"])
+    except (KeyError, TypeError, struct.error) as error:
+        raise ValueError(repr(error)) from error
+
+
+def _join(meta: dict[str, Any], *more: bytes) -> bytes:
+    encoded = json.dumps(meta).encode()
+    return b"".join((_META_LENGTH.pack(len(encoded)), encoded, *more))
+
+
+def _split(payload: bytes) -> tuple[dict[str, Any], memoryview]:
+    (length,) = _META_LENGTH.unpack_from(payload)
+    start = _META_LENGTH.size
+    meta: dict[str, Any] = json.loads(payload[start : start + length])
+    return meta, memoryview(payload)[start + length :]
