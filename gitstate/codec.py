@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 import marshal
 import math
-import re
-from functools import cached_property
 from typing import Any, Final
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from gitstate import pointer
+from gitstate.difference import Difference
 from gitstate.errors import Problem, StateReadError, StateValidationError
 
 MAX_DEPTH: Final = 200
@@ -30,9 +29,6 @@ Document = dict[str, Any]
 # In indented JSON a line this deep is the only place where the depth limit can be passed: no string holds a raw
 # newline. Documents that come near it take the exact, slower walk.
 _NEAR_MAX_DEPTH: Final = b"\n" + b"  " * MAX_DEPTH
-# bytes.split needs almost three times as long for this.
-_ENTRY_SEPARATOR: Final = re.compile(rb',\n  "')
-_REST_OF_KEY: Final = re.compile(rb'(?:[^"\\]|\\.)*"')
 
 
 def encode(document: object, *, allow_nan: bool = False) -> bytes:
@@ -58,19 +54,14 @@ class Encoded:
     def __init__(self, content: bytes, document: Document | None = None) -> None:
         self.content = content
         self.document = document
+        self._difference: Difference | None = None
 
-    @cached_property
-    def entries(self) -> dict[bytes, bytes]:
-        """The top-level entries by their keys, both as they are written but for the first quote."""
-        # They begin on the only lines that are indented by exactly two spaces, so they can be told apart as bytes.
-        body = self.content.strip()[len(b'{\n  "') : -len(b"\n}")]
-        return {_key(entry): entry for entry in _ENTRY_SEPARATOR.split(body)} if body else {}
-
-    def changed_keys(self, before: Encoded) -> list[str]:
-        """The top-level keys whose values differ from those in `before`, in order, then those that are gone."""
-        changed = [key for key, entry in self.entries.items() if before.entries.get(key) != entry]
-        gone = [key for key in before.entries if key not in self.entries]
-        return [json.loads(b'"' + key) for key in (*changed, *gone)]
+    def difference(self, before: Encoded) -> Difference:
+        """What differs from `before`; the last one is remembered."""
+        found = self._difference
+        if found is None or found.before is not before.content:
+            self._difference = found = Difference(before.content, self.content)
+        return found
 
 
 def encoded(document: object, *, allow_nan: bool = False) -> Encoded:
@@ -146,13 +137,6 @@ def decode_foreign(content: bytes, *, allow_nan: bool = False) -> Document:
     except (ValueError, RecursionError) as error:
         raise StateReadError(f"not valid JSON: {error}", code="not-json") from error
     return document
-
-
-def _key(entry: bytes) -> bytes:
-    found = _REST_OF_KEY.match(entry)
-    if found is None:
-        raise AssertionError(entry[:80])
-    return found[0]
 
 
 def _encode_checked(document: object, *, allow_nan: bool) -> bytes:

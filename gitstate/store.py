@@ -469,7 +469,7 @@ class Store:
         if record.state is not None:
             try:
                 # Last look: a save between here and the rename, microseconds, is not promised.
-                self._refuse_edit(found)
+                self._refuse_edit(found, reading=found.young)
                 self._effects.place(record.state)
             except (StateConflictError, StateWriteError) as error:
                 if error.code == "flush-failed" and isinstance(error, StateWriteError):
@@ -506,12 +506,12 @@ class Store:
             raise unknown from error
         ledger.unknown = False
 
-    def _refuse_edit(self, found: Found) -> None:
+    def _refuse_edit(self, found: Found, *, reading: bool = False) -> None:
         path = self.layout.state
         at = None
         try:
             at = files.identity(path)
-            edited = at != found.identity or (found.young and files.read(path)[0] != found.content)
+            edited = at != found.identity or (reading and files.read(path)[0] != found.content)
         except OSError:
             edited = True
         if edited and at is None:

@@ -145,8 +145,7 @@ class StateTransaction:
             return None
         part = encoded.document
         if known is not None and known.passed is validate and part is not None:
-            keys = encoded.changed_keys(known.encoded)
-            part = {key: part[key] for key in keys if key in part}
+            part = encoded.difference(known.encoded).part_of(part)
         return validate if validate(encoded.content, part=part) else None
 
     def _refuse_fork(self) -> None:

@@ -139,10 +139,10 @@ class Writer:
         if content != found.content:
             draft.state = content, blob
         if versioned and not (draft.head and draft.head.blob == blob.id):
-            keys = encoded.changed_keys(self._newest(draft, found))
+            keys = encoded.difference(self._newest(draft, found)).keys
             draft.add_version(blob, operation, keys, message=message, extra=extra)
         elif draft.state is not None:
-            keys = encoded.changed_keys(self._found(found))
+            keys = encoded.difference(self._found(found)).keys
             draft.add_event(UNVERSIONED, operation, keys, message=message, extra=extra or {})
 
     def commit(self, draft: Draft, found: Found) -> None:
@@ -171,7 +171,7 @@ class Writer:
         if found.content is None or (draft.head and draft.head.blob == found.blob):
             return
         encoded = codec.encoded(self.document(found), allow_nan=self.policy.allow_nan)
-        keys = encoded.changed_keys(self._newest(draft, found))
+        keys = encoded.difference(self._newest(draft, found)).keys
         draft.add_version(make_blob(found.content), operation, keys)
 
     def _newest(self, draft: Draft, found: Found) -> Encoded:

@@ -12,7 +12,7 @@ import gitstate
 PACKAGE = Path(gitstate.__file__).parent
 
 ROWS = [
-    {"errors", "pointer", "trailers"},
+    {"errors", "pointer", "trailers", "difference"},
     {"codec", "diff", "files"},
     {"schema", "lock", "record"},
     {"journal", "repository"},

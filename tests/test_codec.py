@@ -567,42 +567,6 @@ def test_any_bytes_are_a_document_or_a_typed_error(content):
     assert codec.decode(codec.encode(document)) == document
 
 
-# -- which keys changed ------------------------------------------------------------------------------------------------
-
-
-def naive_changed_keys(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    changed = [key for key in new if key not in old or repr(old[key]) != repr(new[key])]
-    return changed + [key for key in old if key not in new]
-
-
-@given(SMALL_DOCUMENTS, SMALL_DOCUMENTS)
-def test_changed_keys_are_those_that_a_plain_comparison_finds(old, new):
-    found = codec.encoded(new).changed_keys(codec.encoded(old))
-
-    assert found == naive_changed_keys(old, new)
-
-
-@given(DOCUMENTS, DOCUMENTS)
-def test_changed_keys_are_the_same_for_documents_of_any_shape(old, new):
-    merged = {**old, **new}
-
-    found = codec.encoded(merged).changed_keys(codec.encoded(old))
-
-    assert found == naive_changed_keys(old, merged)
-
-
-def test_nothing_changed_when_only_the_order_of_the_keys_did():
-    old, new = codec.encoded({"a": 1, "b": 2}), codec.encoded({"b": 2, "a": 1})
-
-    assert new.changed_keys(old) == []
-
-
-def test_changed_keys_tell_one_from_one_point_nought_and_from_true():
-    old = codec.encoded({"a": 1, "b": 1, "c": 1})
-
-    assert codec.encoded({"a": 1, "b": 1.0, "c": True}).changed_keys(old) == ["b", "c"]
-
-
 def test_bytes_are_refused_as_such_where_comparing_them_is_an_error():
     program = "from gitstate import StateValidationError, codec\n"
     program += "try:\n    codec.encode({'a': [b'x']})\nexcept StateValidationError as error:\n    print(error.pointer)"

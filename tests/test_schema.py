@@ -280,6 +280,24 @@ def test_every_field_refuses_a_value_of_another_type_by_its_pointer(at):
     assert at in str(error)
 
 
+def test_a_later_transaction_that_puts_a_wrong_value_anywhere_is_refused_too(state):
+    """A transaction looks only at what differs from a state that has passed."""
+    state.write(FULL)
+    with state.transaction() as txn:
+        txn.data["pipeline_version"] = "3.0.1"
+    before = state.read()
+
+    for at in leaves(FULL):
+        wrong: object = ["wrong"] if at.endswith("/errors/0") else {"wrong": ["value"]}
+        with pytest.raises(StateValidationError) as caught, state.transaction() as txn:
+            parent: Any = look_up(txn.data, at.rpartition("/")[0])
+            last = at.rpartition("/")[2].replace("~1", "/").replace("~0", "~")
+            parent[int(last) if isinstance(parent, list) else last] = wrong
+        assert at in [problem.pointer for problem in caught.value.problems]
+
+    assert state.read() == before
+
+
 @pytest.mark.parametrize(
     "at", [at for at in leaves(FULL) if isinstance(look_up(FULL, at), int | float)]
 )

@@ -33,8 +33,8 @@ def validate(
 ) -> bool:
     """Checks the bytes of a document against `schema`; what is merely unusual is a `UserWarning`, and False.
 
-    `part` is what `content` parses to, where the caller has it, or those of its top-level entries that differ from a
-    content that has passed: the default schema says nothing of one entry that depends on another.
+    `part` is what `content` parses to, where the caller has it, or of that what differs from a content that has
+    passed: the default schema says nothing of one entry that depends on another.
 
     Raises:
         StateValidationError: it does not fit; `problems` has every place.
