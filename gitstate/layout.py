@@ -6,6 +6,7 @@
       .gitignore             `*`: a project's own Git repository does not see the store
       format                 the version of everything below, `1`
       settings.json          {"max_backups": 50}
+      queue.lock             who gets the state's lock next
       maintenance.lock       one checkpoint at a time
       journal.00000001       see journal.py
       repo/                  the hidden bare repository
@@ -66,6 +67,7 @@ class Layout:
         self.git_dir = self.store / "repo"
         self._git_root = os.fspath(self.git_dir)
         self._beside = os.fspath(state.parent) + os.sep
+        self.queue = self.store / "queue.lock"
         self.maintenance_lock = self.store / "maintenance.lock"
         self._temporary = re.compile(rf"\.{re.escape(state.name)}\.[0-9a-f]{{16}}\.tmp")
 

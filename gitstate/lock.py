@@ -28,8 +28,14 @@ from gitstate.errors import Holder, StateLockError, StateWriteError
 if TYPE_CHECKING:
     from pathlib import Path
 
-_POLL_SECONDS: Final = 0.001
-"""filelock's own 50 ms starves waiters: one of eight waited 4.5 s of 5 s, at 1 ms 0.31 s (PITFALLS L1)."""
+_FIRST_POLL_SECONDS: Final = 0.0002
+"""How often the first in the queue asks for the lock: filelock's own 50 ms starve waiters (PITFALLS L1)."""
+
+_QUEUE_POLL_SECONDS: Final = 0.004
+"""How often the others ask whether they are first."""
+
+_PATIENCE_SECONDS: Final = 0.05
+"""How often the others ask for the lock all the same: the first one may have been stopped."""
 
 _NAME_OFFSET: Final = 1
 """The holder's name begins after the first byte, which Windows locks against reading."""
@@ -43,6 +49,7 @@ _OPEN_FLAGS: Final = (
 )
 
 _locks: weakref.WeakSet[StateLock] = weakref.WeakSet()
+_places: weakref.WeakSet[_Place] = weakref.WeakSet()
 
 
 @cache
@@ -51,11 +58,52 @@ def host() -> str:
     return socket.gethostname() or "localhost"
 
 
-class StateLock:
-    """The exclusive lock that a file stands for. Not reentrant: `held_here` tells."""
+class _Place:
+    """A place in the queue for the lock. It is about fairness alone: without it, the lock excludes as well.
 
-    def __init__(self, path: Path) -> None:
+    Who lets go of a lock and wants it again at once is faster than all who wait, so everybody comes by here first.
+    """
+
+    def __init__(self, queue: Path | None) -> None:
+        self._queue = queue
+        self._descriptor: int | None = None
+        self.first = False
+        _places.add(self)
+
+    def ask(self) -> None:
+        """Sees whether it is the first one now; it is where there can be no queue, as before there is a store."""
+        try:
+            if self._descriptor is None and self._queue is not None:
+                self._descriptor = os.open(self._queue, _OPEN_FLAGS, 0o600)
+            descriptor = self._descriptor
+            self.first = descriptor is None or lock_descriptor(descriptor, blocking=False)
+        except OSError:
+            self.first = True
+
+    def leave(self) -> None:
+        """Lets the next one be first."""
+        if self.first and self._descriptor is not None:
+            # Said aloud: a child that was forked meanwhile may have the file open too.
+            with contextlib.suppress(OSError):
+                unlock_descriptor(self._descriptor)
+        self.close()
+
+    def close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+
+class StateLock:
+    """The exclusive lock that the file at `path` stands for. Not reentrant: `held_here` tells.
+
+    Those who wait stand in line at `queue`, another file, if there is one.
+    """
+
+    def __init__(self, path: Path, queue: Path | None = None) -> None:
         self.path = path
+        self._queue = queue
         self._descriptor: int | None = None
         self._owner: int | None = None
         _locks.add(self)
@@ -71,26 +119,42 @@ class StateLock:
             StateLockError: somebody else held it all the while; names them.
             StateWriteError: the lock file cannot be made or opened.
         """
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
-        safe = "The state and its history are untouched."
-        while True:
-            with files.Refused(StateWriteError, "cannot open the lock file", self.path, safe):
-                # Opened anew by everyone who waits, so that the kernel excludes threads as it does processes
-                # (PITFALLS L4). 0600: whoever can read a lock file can hold it (L7).
-                descriptor = os.open(self.path, _OPEN_FLAGS, 0o600)
-                try:
-                    if lock_descriptor(descriptor, blocking=False) and self._is_at_path(descriptor):
-                        self._descriptor, self._owner = descriptor, threading.get_ident()
-                        self._write_holder(descriptor, operation)
+        now = time.monotonic()
+        deadline = math.inf if timeout is None else now + timeout
+        patience = min(now + _PATIENCE_SECONDS, deadline)
+        place = _Place(self._queue)
+        try:
+            while True:
+                if not place.first:
+                    place.ask()
+                now = time.monotonic()
+                if place.first or now >= patience:
+                    if self._try(operation):
                         return
-                except BaseException:
-                    self._descriptor = self._owner = None
-                    os.close(descriptor)
-                    raise
+                    if now >= deadline:
+                        raise self._busy(timeout)
+                    patience = min(now + _PATIENCE_SECONDS, deadline)
+                time.sleep(_FIRST_POLL_SECONDS if place.first else _QUEUE_POLL_SECONDS)
+        finally:
+            place.leave()
+
+    def _try(self, operation: str) -> bool:
+        safe = "The state and its history are untouched."
+        with files.Refused(StateWriteError, "cannot open the lock file", self.path, safe):
+            # Opened anew by everyone who asks, so that the kernel excludes threads as it does processes (PITFALLS L4).
+            # 0600: whoever can read a lock file can hold it (L7).
+            descriptor = os.open(self.path, _OPEN_FLAGS, 0o600)
+            try:
+                if lock_descriptor(descriptor, blocking=False) and self._is_at_path(descriptor):
+                    self._descriptor, self._owner = descriptor, threading.get_ident()
+                    self._write_holder(descriptor, operation)
+                    return True
+            except BaseException:
+                self._descriptor = self._owner = None
                 os.close(descriptor)
-            if time.monotonic() >= deadline:
-                raise self._busy(timeout)
-            time.sleep(_POLL_SECONDS)
+                raise
+            os.close(descriptor)
+            return False
 
     def release(self) -> None:
         """Lets go of the lock. The file stays: unlinking it would let a second writer in (PITFALLS L2)."""
@@ -164,6 +228,8 @@ class StateLock:
 
 
 def _forget_parents() -> None:
+    for place in list(_places):
+        place.close()
     for lock in list(_locks):
         lock._forget_parent()  # noqa: SLF001  the same module
 

@@ -127,7 +127,7 @@ class Store:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self.lock = StateLock(layout.lock)
+        self.lock = StateLock(layout.lock, layout.queue)
         self.repository = Repository(layout.git_dir, partial(_journalled, layout))
         self._effects = Effects(layout, self.repository)
         # Weakly, or the two would keep each other, and their open files, alive behind the last handle.

@@ -35,7 +35,7 @@ Document = dict[str, Any]
 _os_write = os.write
 _LEFTOVER = re.compile(r".*\.tmp|.*\.lock|tmp_obj_.*|gitstate-older-.*|tmp.*\.pack")
 _SCRATCH = re.compile(r"new\.[0-9a-f]{16}|pack-[0-9a-f]{40}\.pack")
-_LASTING_LOCKS = {"pipeline.json.lock", "maintenance.lock"}
+_LASTING_LOCKS = {"pipeline.json.lock", "maintenance.lock", "queue.lock"}
 
 
 class Ack(NamedTuple):

@@ -262,6 +262,20 @@ MUTANTS: Final = {
         "tests/test_lock.py",
         "child",
     ),
+    "who lets go of the lock is first again": Mutant(
+        "lock.py",
+        "                if place.first or now >= patience:\n",
+        "                if True:\n",
+        "tests/test_lock.py",
+        "wants_it_again_at_once",
+    ),
+    "a stopped process keeps everybody out": Mutant(
+        "lock.py",
+        "                if place.first or now >= patience:\n",
+        "                if place.first or now >= deadline:\n",
+        "tests/test_lock.py",
+        "stopped",
+    ),
     "an empty lock of Git's is taken away": Mutant(
         "repository/refs.py",
         '        torn = content != "" and not content.strip("\\0")',
