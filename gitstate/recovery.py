@@ -32,7 +32,7 @@ class Recovery:
     Attributes:
         done: whether this process has recovered the store, and has missed nothing since.
         settings: what is stored with the store, as it was when it was opened.
-        last_objects: the objects of the last record that was applied here.
+        last_objects: the objects of the last record that is in place, whoever wrote it.
     """
 
     def __init__(
@@ -64,12 +64,14 @@ class Recovery:
                 self.attach()
             return self.done
         ledger.unknown = True  # an interrupt on the way leaves it to recovery
-        found = merge(ledger.catch_up())
+        records = ledger.catch_up()
+        found = merge(records)
         lost = self._repository.lost or not self._repository.holds(self.last_objects)
         if lost or not ledger.journal.clean_tail() or (found and self._effects.behind(found)):
             self._recover()
             return True
         if found:
+            self.last_objects = records[-1].objects
             ledger.pending.clear()  # theirs are in place, so ours before them are too (S7)
             ledger.journal.vouch()
         self._check_branch()

@@ -201,8 +201,11 @@ class Store:
         if at is None:
             return None
         if self._head is None or self._head.commit.id != at:
-            commit = self.repository.commit(at)
-            self._head = Head(commit, self.repository.file_id(commit.tree, self.layout.file_name))
+            # Somebody else's version was read in the journal just now.
+            recent = {made.id: made for made in self._recovery.last_objects}
+            commit = self.repository.commit(at, recent.get(at))
+            name, tree = self.layout.file_name, recent.get(commit.tree)
+            self._head = Head(commit, self.repository.file_id(commit.tree, name, tree))
         return self._head
 
     @property

@@ -109,15 +109,15 @@ class Repository:
         """
         return self._read(object_id).content
 
-    def commit(self, commit_id: str) -> Commit:
-        """The commit with this id.
+    def commit(self, commit_id: str, made: GitObject | None = None) -> Commit:
+        """The commit with this id; who has its object, as the journal does, spares a look into the repository.
 
         Raises:
             StateReadError: missing, damaged, or no commit that gitstate made (code `"not-a-commit"`).
         """
         if commit_id in self._commits:
             return self._commits[commit_id]
-        raw = self._read(commit_id)
+        raw = self._unpack(made) if made else self._read(commit_id)
         try:
             commit = parse_commit(raw)
         except ValueError as error:
@@ -132,14 +132,14 @@ class Repository:
         self._commits[commit_id] = commit
         return commit
 
-    def file_id(self, tree: str, name: bytes) -> str:
-        """The id of the blob that `tree` holds under `name`.
+    def file_id(self, tree: str, name: bytes, made: GitObject | None = None) -> str:
+        """The id of the blob that `tree` holds under `name`; `made` as in `commit`.
 
         Raises:
             StateReadError: the tree is missing or damaged, or has no such file.
         """
         try:
-            return find_in_tree(self.read(tree), name)
+            return find_in_tree((self._unpack(made) if made else self._read(tree)).content, name)
         except ValueError as error:
             raise self._damaged(tree, f"it does not hold {os.fsdecode(name)!r}") from error
 
