@@ -224,7 +224,7 @@ def test_a_checkpoint_flushes_before_it_forgets(path: Path) -> None:
     )
 
 
-def test_a_transaction_that_changes_nothing_writes_nothing_but_the_lock(path: Path) -> None:
+def test_a_transaction_that_changes_nothing_writes_nothing_but_the_locks(path: Path) -> None:
     state = _three_versions(path)
     calls, recording = recorded_calls()
     with recording, state.transaction() as txn:
@@ -232,7 +232,7 @@ def test_a_transaction_that_changes_nothing_writes_nothing_but_the_lock(path: Pa
 
     assert txn.version is not None
     assert txn.version.serial == 3
-    assert {call.file for call in calls} <= {"pipeline.json.lock"}
+    assert {call.file for call in calls} <= {"pipeline.json.lock", "queue.lock"}
     assert counted(judge(path, [], None)) == [1, 2, 3]
 
 
