@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MAX_PACKS: Final = 16
 """Each pack that has been touched holds four descriptors (PITFALLS D15)."""
 
+_OUR_MARK: Final = b"gitstate is writing this pack\n"
 _ABANDONED_SECONDS: Final = 3600.0
 
 
@@ -61,11 +62,12 @@ class Packs:
                 write_pack_index_v2(index, rows, checksum)
             self._read_back(building, {sha.hex() for sha in entries})
             # Git finds a pack by its index, so that comes last, and is durable last. A crash in between leaves waste.
-            for suffix in (".pack", ".idx"):
-                target = self._directory / f"pack-{checksum.hex()}{suffix}"
-                os.replace(building.with_suffix(suffix), target)
-                files.sync_directory(self._directory)
-        return self._directory / f"pack-{checksum.hex()}.pack"
+            placed = self._directory / f"pack-{checksum.hex()}.pack"
+            with self._kept(placed.with_suffix(".keep")):
+                for suffix in (".pack", ".idx"):
+                    os.replace(building.with_suffix(suffix), placed.with_suffix(suffix))
+                    files.sync_directory(self._directory)
+        return placed
 
     def merge(self, scratch: Path, limit: int | None) -> list[Path]:
         """If there are more than `MAX_PACKS`, writes the small ones into one, and gives those that this replaces.
@@ -77,20 +79,21 @@ class Packs:
             StateWriteError: as `write`.
             StateReadError: an object in a pack is damaged; nothing was changed.
         """
-        sizes = sorted(
-            (path.stat().st_size, path)
-            for path in self._directory.glob("pack-*.pack")
-            if not path.with_suffix(".keep").exists() and path.with_suffix(".idx").exists()
-        )
+        sizes = sorted(self._sizes())
         if len(sizes) <= MAX_PACKS:
             return []
         bound = None if limit is None else limit * len(sizes) // MAX_PACKS
         small = _out_of_proportion(sizes, bound)
         if len(small) < 2:
             return []
-        ids = {each for path in small for each in self._ids(path)}
-        contents = (raw for path in small for raw in self._contents(path))
-        self.write(_each_once(contents), len(ids), scratch)
+        try:
+            ids = {each for path in small for each in self._ids(path)}
+            contents = (raw for path in small for raw in self._contents(path))
+            self.write(_each_once(contents), len(ids), scratch)
+        except StateReadError:
+            if all(path.exists() for path in small):
+                raise
+            return []  # a `git repack` writes them together meanwhile
         return small
 
     def drop(self, paths: Iterable[Path]) -> None:
@@ -106,7 +109,14 @@ class Packs:
                     files.remove(path.with_suffix(suffix))
 
     def sweep(self) -> None:
-        """Deletes packs without an index that a killed process left an hour ago or longer: nobody looks at them."""
+        """Deletes what a killed process left: its marks, and after an hour packs without an index, which nobody reads.
+
+        One process at a time may write packs and sweep.
+        """
+        for mark in self._directory.glob("pack-*.keep"):
+            with contextlib.suppress(OSError):
+                if files.read(mark)[0] == _OUR_MARK:
+                    files.remove(mark)
         for path in self._directory.glob("pack-*.pack"):
             with contextlib.suppress(OSError):
                 age = time.time() - path.stat().st_mtime
@@ -125,6 +135,25 @@ class Packs:
     def any(self) -> bool:
         """Whether there is one."""
         return any(True for _ in self._directory.glob("*.pack"))
+
+    def _sizes(self) -> Iterator[tuple[int, Path]]:
+        for path in self._directory.glob("pack-*.pack"):
+            if not path.with_suffix(".keep").exists() and path.with_suffix(".idx").exists():
+                with contextlib.suppress(FileNotFoundError):  # a `git repack` took it just now
+                    yield path.stat().st_size, path
+
+    @contextlib.contextmanager
+    def _kept(self, mark: Path) -> Iterator[None]:
+        """Has `git repack -d` leave a pack alone that has no index yet: gitrepository-layout(5), `pack-*.keep`."""
+        try:
+            files.write_new(mark, _OUR_MARK)
+        except FileExistsError:
+            yield  # it is there already, and somebody wants to keep it
+            return
+        try:
+            yield
+        finally:
+            files.remove(mark)
 
     def _contents(self, path: Path) -> Iterator[Raw]:
         with self._opened(path) as pack:
