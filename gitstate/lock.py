@@ -208,7 +208,7 @@ class StateLock:
         line = b"\n" + json.dumps(holder).encode() + b"\n"
         # A message's convenience: on a full disk the lock is held all the same, without a name.
         with contextlib.suppress(OSError):
-            os.write(descriptor, line)
+            files.write_all(descriptor, line)
             os.ftruncate(descriptor, len(line))
 
     def _busy(self, timeout: float | None) -> StateLockError:
