@@ -10,6 +10,7 @@ import functools
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from gitstate import files
+from gitstate.draft import FAILURES
 from gitstate.errors import StateError, StateReadError, gone, unreadable
 from gitstate.journal import NOWHERE, Mark, read_all
 from gitstate.record import Base, Record, RefChange, merge, state_after
@@ -128,7 +129,8 @@ class Reader:
             StateReadError: the journal is damaged, or the state file cannot be read.
         """
         base, records, _ = self._snapshot(NOWHERE)
-        merged = merge(records)
+        # The note of a failure waits in the journal for the next commit, as it may.
+        merged = merge(record for record in records if not _only_of_a_failure(record))
         path = self._layout.state
         if merged is not None and self._effects.behind(merged):
             line = "the journal holds records that are not in place: the next use of the state puts them there"
@@ -207,3 +209,7 @@ class Reader:
         if state_after(records, base.state) is not None:
             return True
         return self._layout.exists() and self._effects.ref(BRANCH) is not None
+
+
+def _only_of_a_failure(record: Record) -> bool:
+    return bool(record.refs) and all(change.name == FAILURES for change in record.refs)
