@@ -32,6 +32,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import secrets
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -61,6 +62,7 @@ _PREFIX: Final = struct.Struct("<8s16sQQQ")
 _DIGEST_SIZE: Final = 16
 _HEADER_SIZE: Final = _PREFIX.size + _DIGEST_SIZE
 _NAME: Final = "journal."
+_GENERATION: Final = re.compile(r"journal\.([0-9]{8}|[1-9][0-9]{8,})")  # as `%08d` writes them
 _NEW_NAME: Final = "journal.new"
 
 
@@ -240,8 +242,8 @@ class Journal:
         """Whether everything behind the last record is untouched. A power cut may keep a later part of an append, or
         of a note, and drop an earlier one: what is appended here could make it count again.
         """
-        size = os.fstat(self._descriptor).st_size
-        return not files.read_at(self._descriptor, size - self._end, self._end).strip(b"\0")
+        rest = max(os.fstat(self._descriptor).st_size - self._end, 0)  # the padding may be cut off
+        return not files.read_at(self._descriptor, rest, self._end).strip(b"\0")
 
     def append(self, record: Record) -> None:
         """Makes `record` durable: once this returns the transaction has happened, whatever crashes next.
@@ -364,9 +366,7 @@ def read_all(directory: Path, since: Mark = NOWHERE) -> tuple[Base, list[Record]
 def generations(directory: Path | str) -> list[int]:
     """The numbers of the generations in `directory`, in no order."""
     return [
-        int(name[len(_NAME) :])
-        for name in os.listdir(directory)
-        if name.startswith(_NAME) and name[len(_NAME) :].isdecimal()
+        int(found[1]) for name in os.listdir(directory) if (found := _GENERATION.fullmatch(name))
     ]
 
 

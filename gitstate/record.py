@@ -153,7 +153,7 @@ def decode_base(payload: bytes) -> Base:
     try:
         meta, _ = _split(payload)
         return Base(dict(meta["refs"]), meta["state"])
-    except (KeyError, TypeError, struct.error) as error:
+    except (KeyError, TypeError, RecursionError, struct.error) as error:
         raise ValueError(repr(error)) from error
 
 
@@ -205,7 +205,7 @@ def decode_record(payload: bytes, sequence: int) -> Record:
                 bytes(rest) if own_content else None,
             )
         return Record(sequence, tuple(objects), refs, state, meta["adopts"], meta["aborts"])
-    except (KeyError, TypeError, struct.error) as error:
+    except (KeyError, TypeError, RecursionError, struct.error) as error:
         raise ValueError(repr(error)) from error
 
 

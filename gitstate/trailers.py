@@ -98,11 +98,12 @@ def decode(content: bytes) -> Note:
         time = datetime.fromisoformat(fields.pop("Time"))
         keys = tuple(str(key) for key in json.loads(fields.pop("Changed-Keys")))
         pid, host = int(fields.pop("Pid")), fields.pop("Host")
-    except (KeyError, TypeError, RecursionError) as error:
+        aware, utc = time.tzinfo is not None, time.astimezone(UTC)
+    except (KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"not a commit message of gitstate: {error!r}") from error
-    if time.tzinfo is None or serial < 0:
+    if not aware or serial < 0:
         raise ValueError("not a commit message of gitstate: no time zone, or a negative serial")
-    return Note(operation, serial, time.astimezone(UTC), pid, host, keys, body, fields)
+    return Note(operation, serial, utc, pid, host, keys, body, fields)
 
 
 def one_line(text: str) -> str:
