@@ -4,12 +4,13 @@ import contextlib
 import errno
 import json
 import os
+import random
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from oracle import fork, fresh, git, judge, judge_disk, leave
+from oracle import Call, Tell, file_calls, fork, fresh, git, judge, judge_disk, leave
 from pydantic import BaseModel, model_validator
 
 from gitstate import (
@@ -461,3 +462,37 @@ def test_a_journal_that_begins_from_the_repository_flushes_the_refs_first(
 
     names = [os.path.relpath(name, state.git_dir) for name in flushed]
     assert names.index("refs/heads/main") < names.index("../journal.new")
+
+
+def test_a_merge_of_packs_that_was_killed_before_it_deleted_is_made_again_and_loses_nothing(
+    path: Path,
+) -> None:
+    """The second merge makes the very pack that is there: it must not be deleted with those that it replaces."""
+    state = PipelineState(path, max_backups=None)
+    for number in range(16):
+        state.write({"n": number})
+        state.checkpoint()
+
+    def work(tell: Tell) -> None:
+        def die(call: Call) -> None:
+            if call.name == "unlink" and call.target.endswith(".idx"):
+                tell("merged")
+                os._exit(0)
+
+        mine = fresh(path)
+        with file_calls(die):
+            mine.write({"n": 16})
+            mine.close()
+        tell("deleted nothing")
+
+    packs = path.parent / ".pipeline" / "repo" / "objects" / "pack"
+    before = len(list(packs.glob("*.pack")))
+    assert fork(work).finish() == ["merged"]
+    assert len(list(packs.glob("*.pack"))) > before
+
+    again = fresh(path)
+    again.write({"n": 17, "large": random.Random(1).randbytes(60_000).hex()})
+    again.close()
+
+    assert [version.serial for version in fresh(path).log()] == list(range(18, 0, -1))
+    judge(path, [], None)

@@ -89,12 +89,13 @@ class Packs:
         try:
             ids = {each for path in small for each in self._ids(path)}
             contents = (raw for path in small for raw in self._contents(path))
-            self.write(_each_once(contents), len(ids), scratch)
+            written = self.write(_each_once(contents), len(ids), scratch)
         except StateReadError:
             if all(path.exists() for path in small):
                 raise
             return []  # a `git repack` writes them together meanwhile
-        return small
+        # Objects in the same order make a pack of the same name, as after a merge that was killed before it deleted.
+        return [path for path in small if path != written]
 
     def drop(self, paths: Iterable[Path]) -> None:
         """Deletes packs whose objects another, flushed one holds."""
