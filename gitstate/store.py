@@ -299,13 +299,14 @@ class Store:
         if self.lock.held_here():
             return self.reader.problems()
         try:
-            self.lock.acquire(timeout, "verify")
-        except StateWriteError:
-            return self.reader.problems()  # where no lock file can be made, nobody writes
-        try:
+            with contextlib.suppress(
+                StateWriteError
+            ):  # where no lock file can be made, nobody writes
+                self.lock.acquire(timeout, "verify")
             return self.reader.problems()
         finally:
-            self.lock.release()
+            if self.lock.held_here():
+                self.lock.release()
 
     def checkpoint(self, timeout: float | None, *, merge_limit: int | None = None) -> None:
         """Packs what the journal holds and begins a new one; does nothing where somebody else is at it.
@@ -472,7 +473,7 @@ class Store:
         if record.state is not None:
             try:
                 # Last look: a save between here and the rename, microseconds, is not promised.
-                self._refuse_edit(found, reading=found.young)
+                self._refuse_edit(found)
                 self._effects.place(record.state)
             except (StateConflictError, StateWriteError) as error:
                 if error.code == "flush-failed" and isinstance(error, StateWriteError):
@@ -509,12 +510,12 @@ class Store:
             raise unknown from error
         ledger.unknown = False
 
-    def _refuse_edit(self, found: Found, *, reading: bool = False) -> None:
+    def _refuse_edit(self, found: Found) -> None:
         path = self.layout.state
         at = None
         try:
             at = files.identity(path)
-            edited = at != found.identity or (reading and files.read(path)[0] != found.content)
+            edited = at != found.identity or (found.young and files.read(path)[0] != found.content)
         except OSError:
             edited = True
         if edited and at is None:

@@ -222,7 +222,7 @@ MUTANTS: Final = {
     ),
     "no second look for an edit": Mutant(
         "store.py",
-        "                self._refuse_edit(found, reading=found.young)\n                self._effects.place",
+        "                self._refuse_edit(found)\n                self._effects.place",
         "                self._effects.place",
         "tests/test_crash.py",
         "kill_at_any_file_call_loses and edit",
