@@ -94,6 +94,9 @@ class _Place:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
 
+    # An interrupt may come before `leave`: nobody else would be first then, as long as this process lives.
+    __del__ = close
+
 
 class StateLock:
     """The exclusive lock that the file at `path` stands for. Not reentrant: `held_here` tells.
