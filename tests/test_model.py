@@ -234,7 +234,7 @@ class Walk(RuleBasedStateMachine):
         self.put_back("restore", self.names[name])
 
     @rule(
-        who=HANDLES, name=st.sampled_from(["nothing-of-this-name", "HEAD~9999", 0, 10**6, "0000"])
+        who=HANDLES, name=st.sampled_from(["nothing-of-this-name", "HEAD~9999", 0, 10**6, "0" * 40])
     )
     def restore_what_never_was(self, who: int, name: int | str) -> None:
         self.count()
