@@ -184,7 +184,7 @@ class Layout:
         try:
             stored = json.loads(path.read_bytes())
             limit = stored["max_backups"]
-            if limit is not None and (not isinstance(limit, int) or limit < 0):
+            if limit is not None and not (isinstance(limit, int) and 0 <= limit <= sys.maxsize):
                 raise ValueError(f"max_backups is {limit!r}")
         except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise StateReadError(
