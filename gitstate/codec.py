@@ -70,19 +70,7 @@ def encoded(document: object, *, allow_nan: bool = False) -> Encoded:
     Raises:
         StateValidationError: as `encode`.
     """
-    # marshal takes Python's own plain types and nothing else, so no value can lie about itself; of those, what is not
-    # JSON comes back from the parser as something else (PITFALLS J1 to J5). Together that costs as much as a walk in
-    # Python over all values, and proves more. Only where it fails the walk looks for the culprit.
-    if type(document) is dict:
-        try:
-            marshal.dumps(document)
-            content = to_json(document, indent=2)
-            copy: Document = from_json(content, allow_inf_nan=False, cache_strings="keys")
-            if copy == document and _NEAR_MAX_DEPTH not in content:
-                return Encoded(content + b"\n", copy)
-        except (ValueError, RecursionError, BytesWarning):  # the last one of `python -bb`
-            pass  # the walk below says which value it was
-    return Encoded(_encode_checked(document, allow_nan=allow_nan))
+    return _encoded_plain(document) or Encoded(_encode_checked(document, allow_nan=allow_nan))
 
 
 def decode(content: bytes, *, allow_nan: bool = False) -> Document:
@@ -114,29 +102,31 @@ def decode_foreign(content: bytes, *, allow_nan: bool = False) -> Document:
         StateReadError: as `decode`, and for duplicate keys, numbers beyond a float's range and more than 200 levels.
     """
     document = decode(content, allow_nan=allow_nan)
-
-    def members(pairs: list[tuple[str, Any]]) -> Document:
-        seen = dict(pairs)
-        if len(seen) != len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise StateReadError(f"duplicate key {twice!r}", code="duplicate-key")
-        return seen
-
-    def number(text: str) -> float:
-        value = float(text)
-        if math.isinf(value):
-            raise StateReadError(f"the number {text[:40]} is out of range", code="not-json")
-        return value
-
     try:
-        json.loads(content, object_pairs_hook=members, parse_float=number)
+        json.loads(content, object_pairs_hook=_members, parse_float=_number)
         _Walk(allow_nan=allow_nan).plain(document)
     except StateValidationError as error:
         raise StateReadError(str(error), code="not-json") from error
     except (ValueError, RecursionError) as error:
         raise StateReadError(f"not valid JSON: {error}", code="not-json") from error
     return document
+
+
+def _encoded_plain(document: object) -> Encoded | None:
+    """What a document of plain JSON values encodes to; None where each value has to be looked at."""
+    if type(document) is not dict:
+        return None
+    # marshal takes Python's own plain types and nothing else, so no value can lie about itself; of those, what is not
+    # JSON comes back from the parser as something else (PITFALLS J1 to J5). Together that costs as much as a walk in
+    # Python over all values, and proves more. Only where it fails the walk looks for the culprit.
+    try:
+        marshal.dumps(document)
+        content = to_json(document, indent=2)
+        copy: Document = from_json(content, allow_inf_nan=False, cache_strings="keys")
+        plain = copy == document and _NEAR_MAX_DEPTH not in content
+    except (ValueError, RecursionError, BytesWarning):  # the last one of `python -bb`
+        return None
+    return Encoded(content + b"\n", copy) if plain else None
 
 
 def _encode_checked(document: object, *, allow_nan: bool) -> bytes:
@@ -246,6 +236,22 @@ def _invalid(at: str, expected: str, value: object) -> StateValidationError:
 def _type_name(value: object) -> str:
     names = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
     return names.get(type(value), type(value).__name__)
+
+
+def _members(pairs: list[tuple[str, Any]]) -> Document:
+    seen = dict(pairs)
+    if len(seen) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise StateReadError(f"duplicate key {twice!r}", code="duplicate-key")
+    return seen
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise StateReadError(f"the number {text[:40]} is out of range", code="not-json")
+    return value
 
 
 def _explain(content: bytes, error: ValueError) -> str:

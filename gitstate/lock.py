@@ -89,6 +89,7 @@ class _Place:
         self.close()
 
     def close(self) -> None:
+        """Leaves without a word: a child of this process may keep the place."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             with contextlib.suppress(OSError):

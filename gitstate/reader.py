@@ -6,8 +6,7 @@ Where a writer was killed behind its commit point, and recovery is not possible 
 from __future__ import annotations
 
 import contextlib
-import functools
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
 from gitstate import files
 from gitstate.draft import FAILURES
@@ -16,34 +15,27 @@ from gitstate.journal import NOWHERE, Mark, read_all
 from gitstate.record import Base, Record, RefChange, merge, state_after
 from gitstate.repository import BRANCH, Repository, blob_id
 
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from weakref import WeakMethod
 
     from gitstate.effects import Effects
     from gitstate.layout import Layout
 
 
-def _typed(method: Callable[_P, _T]) -> Callable[_P, _T]:
+@contextlib.contextmanager
+def _typed() -> Iterator[None]:
     """Turns what the system says to a reader into a typed error."""
-
-    @functools.wraps(method)
-    def typed(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-        try:
-            return method(*args, **kwargs)
-        except StateError:
-            raise
-        except OSError as error:
-            raise StateReadError(
-                f"the store cannot be read: {error.strerror or error}: {error.filename or 'below .pipeline'}. Nothing was"
-                " changed; the state file can be read with cat. Check the disk and the permissions.",
-                code="store-unreadable",
-            ) from error
-
-    return typed
+    try:
+        yield
+    except StateError:
+        raise
+    except OSError as error:
+        raise StateReadError(
+            f"the store cannot be read: {error.strerror or error}: {error.filename or 'below .pipeline'}. Nothing was"
+            " changed; the state file can be read with cat. Check the disk and the permissions.",
+            code="store-unreadable",
+        ) from error
 
 
 class Reader:
@@ -68,7 +60,7 @@ class Reader:
         self._branch: str | None = None
         self._trusted: str | None = None
 
-    @_typed
+    @_typed()
     def read(self, *, look: bool) -> tuple[bytes | None, bool]:
         """The bytes of the current state, None where there is neither file nor history; and whether the file has them.
 
@@ -92,7 +84,7 @@ class Reader:
                 raise gone(path) from None
         return content, content is None
 
-    @_typed
+    @_typed()
     def look(self, *, recover: bool = True) -> Record | None:
         """Sees that all records are in place, and recovers if not. What could not be is given, to answer from.
 
@@ -108,7 +100,7 @@ class Reader:
             behind = self._behind()
         return behind
 
-    @_typed
+    @_typed()
     def refs(self, *, recover: bool = True) -> dict[str, str]:
         """Every ref and the id it is at, once all records are in place; without `recover` nothing is changed.
 
@@ -121,7 +113,7 @@ class Reader:
         known = {change.name: change.new for change in behind.refs} if behind else {}
         return self._repository.refs.all("refs/", known)
 
-    @_typed
+    @_typed()
     def problems(self) -> list[str]:
         """What is wrong with the journal and the state file, a line each. Changes nothing.
 
@@ -150,7 +142,7 @@ class Reader:
             return [line]
         return []
 
-    @_typed
+    @_typed()
     def trusts(self, content: bytes) -> bool:
         """Whether gitstate wrote these very bytes, or checked them before: they need no second careful look.
 

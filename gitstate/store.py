@@ -16,10 +16,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import time
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -33,23 +31,22 @@ from gitstate.errors import (
     StateLockError,
     StateTransactionError,
     StateWriteError,
-    unreadable,
 )
 from gitstate.journal import read_all
 from gitstate.layout import DEFAULT_SETTINGS
 from gitstate.ledger import Ledger
 from gitstate.lock import StateLock
 from gitstate.reader import Reader
-from gitstate.record import GitObject, Record, StateChange, effective
+from gitstate.record import GitObject, Record, effective
 from gitstate.recovery import Recovery
-from gitstate.repository import BRANCH, Repository, blob_id
+from gitstate.repository import BRANCH, Repository
+from gitstate.statefile import StateFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gitstate.codec import Document, Encoded
-    from gitstate.files import Identity, NewFile
     from gitstate.layout import Layout, Settings
+    from gitstate.statefile import Found
 
 JOURNAL_LIMIT: Final = 1024 * 1024
 """Bytes of journal after which a checkpoint is due."""
@@ -66,64 +63,21 @@ CHECKPOINT_WAIT_SECONDS: Final = 2.0
 _MIN_RECORDS: Final = 8
 """Records that a checkpoint must find, lest large documents mean a pack for every transaction."""
 
-_MAX_KNOWN: Final = 1024 * 1024
-"""Bytes of content up to which a state is remembered for the next transaction."""
-
-_YOUNG_NS: Final = 20_000_000
-"""A file this young may be edited again without a new mtime, so its bytes are compared."""
-
 _KNOWN_REFS: Final = (BRANCH, FAILURES, UNVERSIONED)
 _log = logging.getLogger("gitstate")
 
 
-@dataclass(slots=True)
-class Known:
-    """What this process knows about a state because it wrote it.
-
-    Attributes:
-        encoded: its bytes, and a document of them until somebody takes it.
-        blob: Git's id of the content.
-        passed: the validator that found nothing wrong with it; None for none.
-    """
-
-    encoded: Encoded
-    blob: str
-    passed: object
-
-    def take(self) -> Document | None:
-        """The document, once: whoever takes it may change it."""
-        document, self.encoded.document = self.encoded.document, None
-        return document
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The state file as the lock's holder found it.
-
-    Attributes:
-        content: its bytes, None where there is no file.
-        status: what the filesystem says about it, None where there is no file.
-        blob: Git's id of the content, None where there is no file.
-        foreign: whether no record wrote these bytes: somebody else's edit.
-        known: what this process knows about them, because it wrote them.
-        young: whether it may be edited without a new mtime.
-    """
-
-    content: bytes | None
-    status: os.stat_result | None
-    blob: str | None
-    foreign: bool
-    young: bool
-    known: Known | None = None
-
-    @property
-    def identity(self) -> Identity | None:
-        """The file's identity, None where there is no file."""
-        return files.identity_of(self.status) if self.status else None
-
-
 class Store:
-    """The state file, its journal and its repository, as one thing that changes by records."""
+    """The state file, its journal and its repository, as one thing that changes by records.
+
+    Attributes:
+        layout: where everything is.
+        lock: who may write.
+        file: the state file, for the lock's holder.
+        repository: the history, as far as the records are in place.
+        reader: the state and its history, for everybody.
+        dirty: whether something was written since the last checkpoint of this process.
+    """
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
@@ -134,14 +88,12 @@ class Store:
         recover = weakref.WeakMethod(self._recover_quietly)
         self.reader = Reader(layout, self.repository, self._effects, recover)
         self._ledger = Ledger(layout.store, _KNOWN_REFS)
+        self.file = StateFile(layout, self._ledger)
         self._recovery = Recovery(layout, self.repository, self._ledger, self._effects)
         self._head: Head | None = None
-        self._known: Known | None = None
-        self._staged: NewFile | None = None
         self._checkpoint_due = False
-        self._next_try = (
-            0  # bytes of journal: a checkpoint that was refused is tried again when it has grown
-        )
+        # Bytes of journal: a checkpoint that was refused is tried again when it has grown.
+        self._next_try = 0
         self.dirty = False
 
     # -- under the lock ------------------------------------------------------------------------------------------
@@ -164,31 +116,6 @@ class Store:
                 yield
         finally:
             self._checkpoint_if_due()
-
-    def find(self) -> Found:
-        """The state file as it is now. Under the lock.
-
-        Raises:
-            StateReadError: it cannot be read.
-        """
-        path = self.layout.state
-        try:
-            content, status = files.read(path)
-        except FileNotFoundError:
-            return Found(None, None, None, foreign=False, young=False)
-        except OSError as error:
-            raise unreadable(path, error) from error
-        young = time.time_ns() - status.st_mtime_ns < _YOUNG_NS
-        known = self._known
-        if known is not None and known.encoded.content != content:
-            known = None
-        blob = known.blob if known else blob_id(content)
-        foreign = blob != self._ledger.state
-        return Found(content, status, blob, foreign, young, None if foreign else known)
-
-    def know(self, known: Known) -> None:
-        """Remembers what the current state was made from. Under the lock."""
-        self._known = known if len(known.encoded.content) <= _MAX_KNOWN else None
 
     @property
     def head(self) -> Head | None:
@@ -237,17 +164,6 @@ class Store:
                     return change.new
         return self.repository.refs.read(name) if self._ledger.opened else None
 
-    def stage(self, content: bytes, found: Found) -> None:
-        """Begins to write what a draft will say the state is, so that the disk is at work meanwhile. Under the lock.
-
-        What no commit takes up is removed with the lock.
-
-        Raises:
-            StateWriteError: the disk refused; nothing was changed.
-        """
-        if self._ledger.opened:  # else the store is made first, and sweeps the place
-            self._begin_file(content, found).hasten()
-
     def commit(self, draft: Draft, found: Found, settings: Settings | None) -> None:
         """Makes everything in `draft` happen, or nothing of it. `settings` that differ are stored. Under the lock.
 
@@ -258,15 +174,15 @@ class Store:
         """
         self._ensure_store(settings)
         ledger = self._ledger
-        self._settle_found(found)
+        self.file.settle(found)
         adopts = found.blob if found.foreign and draft.state is None else None
         # Preparing and flushing the new file first makes a full disk show before the commit point (PITFALLS O5).
-        state = self._prepare(draft, found)
+        state = self.file.prepare(draft, found)
         record = Record(ledger.journal.next_sequence, draft.objects, draft.refs, state, adopts)
-        self._refuse_edit(found)
+        self.file.refuse_edit(found)
         self._refuse_lost_lock()
         ledger.append(record)
-        self._staged = None
+        self.file.hand_over()
         in_place = self._finish(record, found)
         ledger.know([record])
         self._recovery.last_objects = record.objects
@@ -299,9 +215,8 @@ class Store:
         if self.lock.held_here():
             return self.reader.problems()
         try:
-            with contextlib.suppress(
-                StateWriteError
-            ):  # where no lock file can be made, nobody writes
+            # Where no lock file can be made, nobody writes.
+            with contextlib.suppress(StateWriteError):
                 self.lock.acquire(timeout, "verify")
             return self.reader.problems()
         finally:
@@ -382,7 +297,7 @@ class Store:
             # A block may be left in another thread than it was entered in; an interrupt may come before `held` is set.
             try:
                 if held or self.lock.held_here():
-                    self._drop_staged()
+                    self.file.drop_staged()
                     self.lock.release()
             finally:  # an interrupt just there must not keep everybody out
                 if self.lock.held_here():
@@ -411,58 +326,9 @@ class Store:
                 self.layout.store_settings(settings)
             self._recovery.settings = settings
 
-    def _prepare(self, draft: Draft, found: Found) -> StateChange | None:
-        if draft.state is None:
-            return None
-        content, blob = draft.state
-        staged = self._staged
-        if staged is None or staged.content != content:
-            self._drop_staged()
-            staged = self._begin_file(content, found)
-        with self._refused_state():
-            identity = staged.finish()
-        versioned = any(made.id == blob.id for made in draft.objects)
-        replaces = (found.identity,) if found.identity else ()
-        own = tuple((change.name, change.new) for change in draft.refs) if not replaces else ()
-        content_of_its_own = None if versioned else blob.loose
-        return StateChange(
-            blob.id, os.path.basename(staged.path), identity, replaces, own, content_of_its_own
-        )
-
-    def _begin_file(self, content: bytes, found: Found) -> NewFile:
-        with self._refused_state():
-            path = self.layout.beside(self.layout.new_temporary())
-            # Known before it is there: an interrupt at any point leaves it to `_drop_staged`.
-            self._staged = staged = files.NewFile(path)
-            staged.write(content, mode=0o666, like=found.status)
-        return staged
-
-    def _drop_staged(self) -> None:
-        """Removes the file that no record speaks of; where that is unknown, recovery may need it."""
-        staged, self._staged = self._staged, None
-        if staged is not None and not self._ledger.unknown:
-            staged.discard()
-
     def _refused_store(self) -> contextlib.AbstractContextManager[None]:
         safe = "Nothing was changed."
         return files.Refused(StateWriteError, "cannot open the store", self.layout.store, safe)
-
-    def _refused_state(self) -> contextlib.AbstractContextManager[None]:
-        safe = "The state and its history are untouched."
-        return files.Refused(StateWriteError, "cannot write the state", self.layout.state, safe)
-
-    def _settle_found(self, found: Found) -> None:
-        """Flushes a state file that no record placed, as if we had written it.
-
-        Else a power cut could put an older file back under what is built on this one, where nobody would know it.
-        """
-        if found.status is None or found.identity == self._ledger.placed:
-            return
-        path = self.layout.state
-        safe = "The state file is as it was; the history is untouched."
-        with files.Refused(StateWriteError, "cannot flush the state file", path, safe):
-            files.flush_file(path)
-            files.sync_directory(path.parent)
 
     def _finish(self, record: Record, found: Found) -> bool:
         """Everything behind the commit point; whether recovery need not look into it.
@@ -473,7 +339,7 @@ class Store:
         if record.state is not None:
             try:
                 # Last look: a save between here and the rename, microseconds, is not promised.
-                self._refuse_edit(found)
+                self.file.refuse_edit(found)
                 self._effects.place(record.state)
             except (StateConflictError, StateWriteError) as error:
                 if error.code == "flush-failed" and isinstance(error, StateWriteError):
@@ -509,29 +375,6 @@ class Store:
             ledger.poison(unknown)
             raise unknown from error
         ledger.unknown = False
-
-    def _refuse_edit(self, found: Found) -> None:
-        path = self.layout.state
-        at = None
-        try:
-            at = files.identity(path)
-            edited = at != found.identity or (found.young and files.read(path)[0] != found.content)
-        except OSError:
-            edited = True
-        if edited and at is None:
-            raise StateConflictError(
-                f"somebody deleted the state file while the transaction ran: {path}. The transaction has not happened,"
-                ' and no version is lost. Put the file back with restore_backup("HEAD"), and run it again.',
-                path=path,
-                code="edited",
-            )
-        if edited:
-            raise StateConflictError(
-                f"somebody edited the state file while the transaction ran: {path}. Their edit was left in place and"
-                " the transaction has not happened. Run it again: it starts from the edit.",
-                path=path,
-                code="edited",
-            )
 
     def _refuse_lost_lock(self) -> None:
         # A lock file that somebody deletes lets a second writer in (PITFALLS L3): its records would be here.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from gitstate import codec
 from gitstate.errors import StateTransactionError
-from gitstate.store import Known
+from gitstate.statefile import Known
 from gitstate.version import Version
 from gitstate.writer import describe, reason_of
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from gitstate.codec import Document, Encoded
     from gitstate.policy import Validator
-    from gitstate.store import Found
+    from gitstate.statefile import Found
     from gitstate.writer import Writer
 
 
@@ -116,7 +116,7 @@ class StateTransaction:
         content = encoded.content
         changed = content != self._unchanged(found)
         if changed:
-            writer.store.stage(content, found)
+            writer.store.file.stage(content, found)
         passed = self._check(encoded, found.known)
         self._refuse_fork()  # a validator is a stranger's
         draft = writer.draft(found)
@@ -132,7 +132,7 @@ class StateTransaction:
             )
         writer.commit(draft, found)
         if draft.state is not None:
-            writer.store.know(Known(encoded, draft.state[1].id, passed))
+            writer.store.file.know(Known(encoded, draft.state[1].id, passed))
         self.committed = True
         head = draft.head
         if policy.versioned and head is not None:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from gitstate.codec import Document
     from gitstate.draft import Draft
     from gitstate.policy import Policy
-    from gitstate.store import Found, Store
+    from gitstate.statefile import Found
+    from gitstate.store import Store
 
 # Versions made by these hold somebody's bytes as they were, which need not be as our encoder writes them.
 _VERBATIM = frozenset({"external_edit", "restore", "undo", "backup"})
@@ -49,11 +50,11 @@ class Writer:
         """Holds the lock for a block, and gives the state file as it is.
 
         Raises:
-            StateError: as `Store.writing` and `Store.find`.
+            StateError: as `Store.writing` and `StateFile.find`.
         """
         network = self.policy.allow_network
         with self.store.writing(operation, timeout, network=network):
-            yield self.store.find()
+            yield self.store.file.find()
 
     @contextlib.contextmanager
     def changing(self, operation: str, timeout: float | None) -> Iterator[Found]:

@@ -18,7 +18,7 @@ ROWS = [
     {"journal", "repository"},
     {"draft", "layout", "ledger"},
     {"policy", "effects"},
-    {"checkpoint", "reader", "recovery"},
+    {"checkpoint", "reader", "recovery", "statefile"},
     {"store"},
     {"registry", "verify", "version", "writer"},
     {"history", "transaction"},

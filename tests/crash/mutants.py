@@ -149,7 +149,7 @@ MUTANTS: Final = {
         _explored("first_write_in_new_folders"),
     ),
     "an edit is not flushed before something is built on it": Mutant(
-        "store.py",
+        "statefile.py",
         "            files.flush_file(path)\n            files.sync_directory(path.parent)\n",
         "            pass\n",
         "tests/test_regressions.py",
@@ -215,14 +215,14 @@ MUTANTS: Final = {
     # -- the order of things
     "the file is renamed before the record": Mutant(
         "store.py",
-        "        ledger.append(record)\n        self._staged = None\n",
-        "        if state:\n            self._effects.place(state)\n        ledger.append(record)\n        self._staged = None\n",
+        "        ledger.append(record)\n        self.file.hand_over()\n",
+        "        if state:\n            self._effects.place(state)\n        ledger.append(record)\n        self.file.hand_over()\n",
         EXPLORER,
         _explored("transactions"),
     ),
     "no second look for an edit": Mutant(
         "store.py",
-        "                self._refuse_edit(found)\n                self._effects.place",
+        "                self.file.refuse_edit(found)\n                self._effects.place",
         "                self._effects.place",
         "tests/test_crash.py",
         "kill_at_any_file_call_loses and edit",
