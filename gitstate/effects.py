@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import zlib
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gitstate import files
@@ -109,9 +108,8 @@ class Effects:
         if at == state.identity:
             return record  # though its name may not be durable yet, so the state change stays in the journal
         if not self._replaceable(record, at):
-            return replace(
-                record, state=None
-            )  # an edit, or a file that somebody deleted: both are theirs
+            # An edit, or a file that somebody deleted: both are theirs.
+            return record._replace(state=None)
         if files.identity(self._layout.beside(state.temporary)) == state.identity:
             return record
         # The temporary file's name was never flushed: a power cut may have taken it. The record has the bytes.
@@ -119,7 +117,7 @@ class Effects:
         status = os.stat(path) if at is not None else None
         path_made, content = self._layout.beside(made), _content(record)
         identity = files.write_new(path_made, content, mode=0o666, like=status)
-        return replace(record, state=replace(state, temporary=made, identity=identity))
+        return record._replace(state=state._replace(temporary=made, identity=identity))
 
     def sweep(self, record: Record | None, known: Iterable[str]) -> None:
         """Removes what killed processes left, all but what `record` needs, and every object that fails its hash.
@@ -160,7 +158,7 @@ class Effects:
             at = self.ref(name)
             lost = at is not None and at not in expected and not self._repository.readable(at)
             refs.append(RefChange(name, (*expected, at) if lost else expected, new))
-        return replace(record, refs=tuple(refs))
+        return record._replace(refs=tuple(refs))
 
     def _replaceable(self, record: Record, at: Identity | None) -> bool:
         """Whether the file `at` the state's path is one that the record's state may be renamed over."""

@@ -1,17 +1,12 @@
 """The redo journal: appending a record to it, and flushing that, is what commits a transaction.
 
-Format 1. A generation is a file `journal.<number>`; the highest number counts. Little-endian; every part begins on a
-multiple of 4,096 bytes and is padded with zeros::
+Format 1. A generation is a file `journal.<number>`; the highest number counts::
 
     journal := part(sequence n, payload: base) part(n + 1, payload: record) part(n + 2, ...) ... zeros
-    part    := magic[8] salt[16] sequence:u64 durable:u64 length:u64 digest[16] payload[length]
-    payload := as record.py says
 
-`magic` is `gsbase01` for the first part, `gsrec001` for the others. `salt` is random and the same throughout a
-generation, so that no part of an older one is taken for a record of this one (PITFALLS O3). `durable` is the last
-sequence number that had been flushed when the part was written. `digest` is BLAKE2b over everything in the part but
-itself. The *base* names the refs and the state at the time the generation began; the *records* are what has happened
-since.
+with parts as part.py describes them, and payloads as record.py does. The magic of the first part is `gsbase01`, that of
+the others `gsrec001`. The *base* names the refs and the state at the time the generation began; the *records* are what
+has happened since.
 
 Invariants:
 
@@ -30,15 +25,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import re
 import secrets
-import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gitstate import files
 from gitstate.errors import StateReadError, StateWriteError
+from gitstate.part import BLOCK, HEADER_SIZE, Part, PartReader, encode_part
 from gitstate.record import (
     Base,
     Record,
@@ -52,15 +46,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-BLOCK: Final = 4096
 GROWTH: Final = 64 * BLOCK
 """Space is zeroed ahead in these steps: flushing into blocks that exist costs half of flushing new ones."""
 
 _BASE_MAGIC: Final = b"gsbase01"
 _RECORD_MAGIC: Final = b"gsrec001"
-_PREFIX: Final = struct.Struct("<8s16sQQQ")
-_DIGEST_SIZE: Final = 16
-_HEADER_SIZE: Final = _PREFIX.size + _DIGEST_SIZE
 _NAME: Final = "journal."
 _GENERATION: Final = re.compile(r"journal\.([0-9]{8}|[1-9][0-9]{8,})")  # as `%08d` writes them
 _NEW_NAME: Final = "journal.new"
@@ -81,7 +71,7 @@ NOWHERE: Final = Mark(b"", 0, 0)
 class Journal:
     """One generation of the journal, open for reading and appending, and the way to begin the next."""
 
-    def __init__(self, path: Path, descriptor: int, first: _Part, base: Base) -> None:
+    def __init__(self, path: Path, descriptor: int, first: Part, base: Base) -> None:
         self.path = path
         self.base = base
         self._directory = os.fspath(path.parent)
@@ -106,9 +96,9 @@ class Journal:
         salt = secrets.token_bytes(16)
         older = generations(directory)
         path = directory / f"{_NAME}{max(older, default=0) + 1:08d}"
-        parts = [_encode_part(_BASE_MAGIC, salt, sequence, sequence, encode_base(base))]
+        parts = [encode_part(_BASE_MAGIC, salt, sequence, sequence, encode_base(base))]
         parts += [
-            _encode_part(_RECORD_MAGIC, salt, record.sequence, sequence, encode_record(record))
+            encode_part(_RECORD_MAGIC, salt, record.sequence, sequence, encode_record(record))
             for record in records
         ]
         content = b"".join(parts)
@@ -142,7 +132,7 @@ class Journal:
         """
         path, descriptor = _open_newest(directory)
         try:
-            first = _read_part(descriptor, 0, _BASE_MAGIC, None)
+            first = PartReader(descriptor).at(0, _BASE_MAGIC)
             if first is None:
                 raise _damaged(path, "its first block is not whole")
             return cls(path, descriptor, first, decode_base(first.payload))
@@ -198,8 +188,9 @@ class Journal:
             StateReadError: the journal is damaged.
         """
         found = []
+        parts = PartReader(self._descriptor)
         try:
-            while part := _read_part(self._descriptor, self._end, _RECORD_MAGIC, self._salt):
+            while part := parts.at(self._end, _RECORD_MAGIC, self._salt):
                 if part.sequence != self.next_sequence:
                     raise _damaged(self.path, f"record {self.next_sequence} is missing")
                 found.append(decode_record(part.payload, part.sequence))
@@ -236,7 +227,7 @@ class Journal:
 
     def clean_tail(self) -> bool:
         """Whether the space behind the last record is untouched: false after a torn append or a foreign one (J2)."""
-        return not any(files.read_at(self._descriptor, _HEADER_SIZE, self._end))
+        return not any(files.read_at(self._descriptor, HEADER_SIZE, self._end))
 
     def clean_rest(self) -> bool:
         """Whether everything behind the last record is untouched. A power cut may keep a later part of an append, or
@@ -294,9 +285,10 @@ class Journal:
 
     def _hidden(self) -> int | None:
         """The number of a record behind the end that says that the one at the end was durable."""
+        parts = PartReader(self._descriptor)
         size = os.fstat(self._descriptor).st_size
         for offset in range(self._end + BLOCK, size, BLOCK):
-            part = _read_part(self._descriptor, offset, _RECORD_MAGIC, self._salt)
+            part = parts.at(offset, _RECORD_MAGIC, self._salt)
             if part is not None and part.durable >= self.next_sequence:
                 return part.sequence
         return None
@@ -314,7 +306,7 @@ class Journal:
 
     def _write(self, record: Record) -> int:
         payload = encode_record(record)
-        part = _encode_part(_RECORD_MAGIC, self._salt, record.sequence, self._durable, payload)
+        part = encode_part(_RECORD_MAGIC, self._salt, record.sequence, self._durable, payload)
         end = self._end + len(part)
         # A crash, or a full disk, in these writes leaves a torn tail: its digest fails (J1), and the next append from
         # here overwrites it; another process starts a new generation first (J2).
@@ -337,14 +329,6 @@ class Journal:
                     self._allocated = self._end
                 raise
         return end
-
-
-class _Part(NamedTuple):
-    salt: bytes
-    sequence: int
-    durable: int
-    payload: bytes
-    end: int
 
 
 def read_all(directory: Path, since: Mark = NOWHERE) -> tuple[Base, list[Record], Mark]:
@@ -403,35 +387,6 @@ def sync_published(directory: Path) -> None:
             path=directory,
             code="flush-failed",
         ) from error
-
-
-def _encode_part(magic: bytes, salt: bytes, sequence: int, durable: int, payload: bytes) -> bytes:
-    prefix = _PREFIX.pack(magic, salt, sequence, durable, len(payload))
-    part = b"".join((prefix, _digest(prefix, payload), payload))
-    return part + bytes(-len(part) % BLOCK)
-
-
-def _read_part(descriptor: int, offset: int, magic: bytes, salt: bytes | None) -> _Part | None:
-    head = files.read_at(descriptor, BLOCK, offset)
-    if len(head) < _HEADER_SIZE or not head.startswith(magic):
-        return None
-    _, found, sequence, durable, length = _PREFIX.unpack_from(head)
-    end = offset + _HEADER_SIZE + length
-    # The length is not to be trusted before the digest has been checked.
-    if (salt is not None and found != salt) or end > os.fstat(descriptor).st_size:
-        return None
-    payload = head[_HEADER_SIZE : _HEADER_SIZE + length]
-    if len(payload) < length:
-        payload += files.read_at(descriptor, length - len(payload), offset + BLOCK)
-    if _digest(head[: _PREFIX.size], payload) != head[_PREFIX.size : _HEADER_SIZE]:
-        return None
-    return _Part(found, sequence, durable, payload, end + -end % BLOCK)
-
-
-def _digest(prefix: bytes, payload: bytes) -> bytes:
-    digest = hashlib.blake2b(prefix, digest_size=_DIGEST_SIZE)
-    digest.update(payload)
-    return digest.digest()
 
 
 def _damaged(path: Path, what: str) -> StateReadError:

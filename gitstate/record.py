@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gitstate.files import Identity
@@ -36,8 +36,7 @@ class RefChange(NamedTuple):
     new: str
 
 
-@dataclass(frozen=True, slots=True)
-class StateChange:
+class StateChange(NamedTuple):
     """A new content of the state file.
 
     Attributes:
@@ -58,8 +57,7 @@ class StateChange:
     content: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """Everything one transaction changes: Git objects, refs, and the state file or not.
 
     Attributes:
@@ -129,14 +127,11 @@ def _merge_states(records: list[Record]) -> tuple[StateChange | None, str | None
     if final is None:
         return None, changing[-1].adopts
     if not final.replaces:
-        return (
-            final,
-            None,
-        )  # there was no file when it was made, so none of the older ones is to be expected
+        return final, None  # made where there was no file: none of the older ones is to be expected
     states = [record.state for record in records if record.state is not None]
     older = [identity for state in states for identity in (*state.replaces, state.identity)]
     replaces = tuple(dict.fromkeys(i for i in older if i != final.identity))
-    return replace(final, replaces=replaces), None
+    return final._replace(replaces=replaces), None
 
 
 def encode_base(base: Base) -> bytes:
@@ -217,5 +212,5 @@ def _join(meta: dict[str, Any], *more: bytes) -> bytes:
 def _split(payload: bytes) -> tuple[dict[str, Any], memoryview]:
     (length,) = _META_LENGTH.unpack_from(payload)
     start = _META_LENGTH.size
-    meta: dict[str, Any] = json.loads(payload[start : start + length])
+    meta: dict[str, Any] = json.loads(payload[start : start + length].decode())
     return meta, memoryview(payload)[start + length :]

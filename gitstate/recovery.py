@@ -8,7 +8,6 @@ applied that a power cut could still take back (store invariants S1, S4).
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gitstate import journal
@@ -113,7 +112,7 @@ class Recovery:
         records = old.scan()
         merged = merge(records)
         if merged is not None:
-            merged = self._effects.redo(replace(merged, sequence=old.next_sequence - 1))
+            merged = self._effects.redo(merged._replace(sequence=old.next_sequence - 1))
         if records or not old.clean_rest():
             # Nothing is appended to what was found, and nothing applied that a power cut could still take back: the
             # records may never have been flushed (PITFALLS O11).
@@ -138,7 +137,7 @@ class Recovery:
         if record.state is not None:
             self._effects.place(record.state)
         lacking = tuple(self._repository.lacking(record.objects))
-        return self._effects.settle_refs(replace(record, state=None, objects=lacking))
+        return self._effects.settle_refs(record._replace(state=None, objects=lacking))
 
     def apply_pending(self) -> None:
         """Puts the pending records in place as far as the disk, and Git's locks, allow.

@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import weakref
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -348,7 +347,7 @@ class Store:
                     self._take_back(record)
                 raise
         # Without the state: that is in place, and a later transaction's must not be replaced by it.
-        ledger.pending.append(replace(record, state=None))
+        ledger.pending.append(record._replace(state=None))
         try:
             self._recovery.apply_pending()
         except StateConflictError as error:

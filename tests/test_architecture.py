@@ -14,7 +14,7 @@ PACKAGE = Path(gitstate.__file__).parent
 ROWS = [
     {"errors", "pointer", "trailers", "difference"},
     {"codec", "diff", "files"},
-    {"schema", "lock", "record"},
+    {"schema", "lock", "part", "record"},
     {"journal", "repository"},
     {"draft", "layout", "ledger"},
     {"policy", "effects"},

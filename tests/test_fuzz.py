@@ -38,9 +38,10 @@ from oracle import (
 )
 
 from gitstate import PipelineState, StateError, StateReadError, codec, trailers
-from gitstate.journal import BLOCK, GROWTH, Journal, read_all
+from gitstate.journal import GROWTH, Journal, read_all
 from gitstate.layout import Layout
 from gitstate.lock import StateLock
+from gitstate.part import BLOCK
 from gitstate.record import (
     Base,
     GitObject,

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from gitstate import StateReadError, StateWriteError, files
 from gitstate.files import Identity
-from gitstate.journal import BLOCK, GROWTH, Journal, generations
+from gitstate.journal import GROWTH, Journal, generations
+from gitstate.part import BLOCK
 from gitstate.record import (
     Base,
     GitObject,

@@ -35,9 +35,8 @@ class Refs:
 
     def __init__(self, git_dir: Path) -> None:
         self._git_dir = git_dir
-        self._root = (
-            os.fspath(git_dir) + os.sep
-        )  # plain strings: this is on the path of every transaction
+        # A plain string: this is on the path of every transaction.
+        self._root = os.fspath(git_dir) + os.sep
 
     def read(self, name: str) -> str | None:
         """The id that the ref `name` is at, None if there is no such ref.
