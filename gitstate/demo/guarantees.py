@@ -1,145 +1,44 @@
-"""A small audiobook pipeline that shows what each guarantee looks like, and checks it.
-
-    python -m gitstate.demo [--state FILE] [--keep]
-
-It works in a temporary folder and with real processes. Exit status: 0 when every guarantee holds, 1 when one does not,
-2 when the command line makes no sense. The states are not validated, so that any file will do for `--state`; only the
-section about the schema uses one.
-"""
+"""The sections of the demo: each shows one guarantee at work, and checks it."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
-import os
 import shutil
-import subprocess
-import sys
-import tempfile
-import textwrap
-import time
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from unittest import mock
 
-from gitstate import (
-    PipelineState,
-    StateConflictError,
-    StateLockError,
-    StateReadError,
-    StateValidationError,
+from gitstate import PipelineState, StateConflictError, StateLockError, StateValidationError
+from gitstate.demo.processes import (
+    CHUNKS_EACH,
+    PATIENCE,
+    SIGKILL,
+    die_in_commit,
+    finish_phase,
+    give_word,
+    hold_lock,
+    output,
+    print_phase,
+    ready,
+    run,
+    speak_chunks,
+    started,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable
 
     from gitstate import Version
-
-_WIDTH: Final = 80
-_INDENT: Final = "          "
-_SIGKILL: Final = 9
-"""`signal.SIGKILL`, which Windows does not name; there the process ends all the same, with this exit status."""
-
-_PATIENCE: Final = 60.0
-"""Seconds after which a process that does not end counts as a broken guarantee."""
+    from gitstate.demo.report import Report
 
 _WORKERS: Final = 5
-_CHUNKS_EACH: Final = 5
-
-
-class Report:
-    """Prints what happens, in 80 columns, and counts the guarantees that do not hold."""
-
-    def __init__(self) -> None:
-        self.failures = 0
-        self._sections = 0
-
-    def section(self, title: str) -> None:
-        """Begins a section."""
-        self._sections += 1
-        print(f"\n{self._sections}. {title}")
-
-    def show(self, line: str) -> None:
-        """One line of what can be seen, cut at the edge."""
-        room = _WIDTH - len(_INDENT)
-        print(_INDENT + (line if len(line) <= room else line[: room - 3] + "..."))
-
-    def quote(self, text: str) -> None:
-        """A message, over as many lines as it takes."""
-        indent = _INDENT + "| "
-        print(
-            textwrap.fill(
-                text,
-                _WIDTH,
-                initial_indent=indent,
-                subsequent_indent=indent,
-                break_on_hyphens=False,
-            )
-        )
-
-    def check(self, guarantee: str, holds: object) -> None:
-        """Says whether a guarantee holds."""
-        self.failures += not holds
-        print(f"  {'ok' if holds else 'FAILED':<{len(_INDENT) - 2}}{guarantee}")
-
-
-# -- what the processes run ---------------------------------------------------------------------------------------
-
-
-def finish_phase(path: str, phase: str) -> None:
-    """Marks one phase as done, in a transaction."""
-    with _open(path).transaction(operation="finish") as txn:
-        txn.data[phase] = {"status": "success", "timestamps": {"end": round(time.time(), 3)}}
-
-
-def print_phase(path: str, phase: str) -> None:
-    """Reads the state and prints one phase of it as JSON."""
-    print(json.dumps(_open(path).read().get(phase)))
-
-
-def speak_chunks(path: str, worker: str) -> None:
-    """Waits for the word, then adds to the one counter that all workers share, a transaction for each chunk."""
-    state = _open(path)
-    _wait_for_word()
-    for chunk in range(1, _CHUNKS_EACH + 1):
-        with state.transaction(message=f"speech: chunk {chunk} of worker {worker}") as txn:
-            txn.data["phase4"]["metrics"]["spoken"] += 1
-
-
-def die_in_commit(path: str) -> None:
-    """Is killed between the commit point, the journal's flush, and the rename over the state file."""
-    replace = os.replace
-
-    def die(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
-        if os.fspath(target) == path:
-            os.kill(os.getpid(), _SIGKILL)
-        replace(source, target)
-
-    with mock.patch("os.replace", die), _open(path).transaction(operation="start") as txn:
-        txn.data["phase5"] = {"status": "running"}
-
-
-def hold_lock(path: str) -> None:
-    """Keeps a transaction open until it gets the word."""
-    with _open(path).transaction(operation="long-export"):
-        _wait_for_word()
-
-
-def _wait_for_word() -> None:
-    print("ready", flush=True)
-    sys.stdin.readline()
-
-
-# -- the sections -------------------------------------------------------------------------------------------------
 
 
 def commit_and_rollback(state: PipelineState, report: Report) -> None:
     """Three phases that succeed, each in a process of its own, and one that fails."""
     phases = ["phase1", "phase2", "phase3"]
     for phase in phases:
-        _run(finish_phase, state.path, phase)
+        run(finish_phase, state.path, phase)
     made = list(state.log(len(phases)))[::-1]
     for version in made:
         report.show(_row(version))
@@ -164,10 +63,10 @@ def isolation(state: PipelineState, report: Report) -> None:
     before = state.read().get("phase4")
     with state.transaction(operation="start") as txn:
         txn.data["phase4"] = speech
-        during = json.loads(_run(print_phase, state.path, "phase4"))
+        during = json.loads(run(print_phase, state.path, "phase4"))
         report.show(f"phase4 in the block   {json.dumps(txn.data['phase4'])}")
         report.show(f"read beside it        {json.dumps(during)}")
-    after = json.loads(_run(print_phase, state.path, "phase4"))
+    after = json.loads(run(print_phase, state.path, "phase4"))
     report.show(f"read after it         {json.dumps(after)}")
     report.check("a reader waits for no writer, and sees no half of it", during == before)
     report.check("once the block has ended it sees the whole", after == speech)
@@ -189,16 +88,16 @@ def versions_and_restore(state: PipelineState, report: Report) -> None:
 
 def concurrent_processes(state: PipelineState, report: Report) -> None:
     """Five processes that add to one counter at the same time."""
-    expected = _WORKERS * _CHUNKS_EACH
+    expected = _WORKERS * CHUNKS_EACH
     serial = _newest(state).serial
     with contextlib.ExitStack() as stack:
         workers = [
-            stack.enter_context(_ready(speak_chunks, state.path, number))
+            stack.enter_context(ready(speak_chunks, state.path, number))
             for number in range(1, _WORKERS + 1)
         ]
         for worker in workers:
-            _give_word(worker)
-        done = [worker.wait(_PATIENCE) == 0 for worker in workers]
+            give_word(worker)
+        done = [worker.wait(PATIENCE) == 0 for worker in workers]
     total = state.read()["phase4"]["metrics"]["spoken"]
     made = Counter(line["pid"] for line in state.get_transaction_history(expected))
     for worker in workers:
@@ -227,13 +126,13 @@ def refused_schema(state: PipelineState, report: Report) -> None:
 def killed_process(state: PipelineState, report: Report) -> None:
     """A process that dies in the middle of its commit, and the read that comes next."""
     before, newest = state.path.read_bytes(), _newest(state)
-    with _started(die_in_commit, state.path) as process:
-        status = process.wait(_PATIENCE)
+    with started(die_in_commit, state.path) as process:
+        status = process.wait(PATIENCE)
     report.show(f"process {process.pid} ended with status {status}")
-    report.check("killed behind the journal's flush, before the rename", abs(status) == _SIGKILL)
+    report.check("killed behind the journal's flush, before the rename", abs(status) == SIGKILL)
     report.show(f"left behind: {', '.join(_temporaries(state)) or 'nothing'}")
     report.check("the file is whole: the version before", state.path.read_bytes() == before)
-    seen = json.loads(_run(print_phase, state.path, "phase5"))
+    seen = json.loads(run(print_phase, state.path, "phase5"))
     report.show(f"the next process that reads sees phase5 as {json.dumps(seen)}")
     report.check("it finished the commit", seen == {"status": "running"})
     report.check("the file has it, and nothing is left behind", _has(state, "phase5", seen))
@@ -272,15 +171,15 @@ def external_edit(state: PipelineState, report: Report) -> None:
 def lock_holder(state: PipelineState, report: Report) -> None:
     """A transaction that finds the lock held."""
     holder = None
-    with _ready(hold_lock, state.path) as process:
+    with ready(hold_lock, state.path) as process:
         try:
             with state.transaction(timeout=0.1):
                 pass
         except StateLockError as error:
             holder = error.holder
             report.quote(str(error))
-        _give_word(process)
-        status = process.wait(_PATIENCE)
+        give_word(process)
+        status = process.wait(PATIENCE)
     known = holder is not None and holder.pid == process.pid and holder.operation == "long-export"
     report.check("who waits in vain is told who holds the lock", known and status == 0)
 
@@ -296,13 +195,13 @@ def the_log(state: PipelineState, report: Report) -> None:
     else:
         command = [git, f"--git-dir={state.git_dir}"]
         report.show("git --git-dir=.pipeline/repo log --oneline")
-        lines = _output([*command, "log", "--oneline", "--no-decorate"]).splitlines()
+        lines = output([*command, "log", "--oneline", "--no-decorate"]).splitlines()
         for line in lines:
             report.show(line)
         report.check("Git has every version", len(lines) == len(versions))
         report.check(
             "git fsck --strict is content",
-            not _output([*command, "fsck", "--strict", "--no-progress"]),
+            not output([*command, "fsck", "--strict", "--no-progress"]),
         )
     report.check("verify() finds nothing wrong", state.verify().ok)
 
@@ -320,48 +219,8 @@ _SECTIONS: Final[tuple[tuple[str, Callable[[PipelineState, Report], None]], ...]
 )
 
 
-# -- the frame ----------------------------------------------------------------------------------------------------
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the demo and gives its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m gitstate.demo", description="Shows what gitstate guarantees, and checks it."
-    )
-    parser.add_argument("--state", type=Path, metavar="FILE", help="use a copy of this state file")
-    parser.add_argument("--keep", action="store_true", help="keep the temporary folder")
-    options = parser.parse_args(arguments)
-    with contextlib.ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="gitstate-demo-"))
-        stack.callback(_leave, folder, keep=options.keep)
-        state = stack.enter_context(_open(folder / "pipeline.json"))
-        try:
-            original = options.state and options.state.read_bytes()
-            if original is not None:
-                state.path.write_bytes(original)
-                state.read()
-        except (OSError, StateReadError) as error:
-            why = error.strerror if isinstance(error, OSError) else error.__cause__
-            parser.error(f"cannot use {options.state}: {why or error}")
-        report = Report()
-        print(f"gitstate at work in {folder}")
-        _demonstrate(state, report)
-        if original is not None:
-            report.section("The file that was copied")
-            report.show(os.fspath(options.state))
-            report.check("it is as it was", options.state.read_bytes() == original)
-        print(f"\n{_verdict(report)}")
-        return 1 if report.failures else 0
-
-
-def _leave(folder: Path, *, keep: bool) -> None:
-    if keep:
-        print(f"kept: {folder}")
-    else:
-        shutil.rmtree(folder)
-
-
-def _demonstrate(state: PipelineState, report: Report) -> None:
+def demonstrate(state: PipelineState, report: Report) -> None:
+    """Every section in turn, of which none stops the others."""
     for title, section in _SECTIONS:
         report.section(title)
         try:
@@ -369,16 +228,6 @@ def _demonstrate(state: PipelineState, report: Report) -> None:
         except Exception as error:  # noqa: BLE001  whatever it is, a guarantee does not hold; the others are still shown
             report.quote(f"{type(error).__name__}: {error}")
             report.check("the section comes to its end", False)
-
-
-def _verdict(report: Report) -> str:
-    if report.failures:
-        return f"FAILED: {report.failures} of the guarantees above"
-    return "ok: every guarantee above holds"
-
-
-def _open(path: str | os.PathLike[str]) -> PipelineState:
-    return PipelineState(path, max_backups=None, schema=None)
 
 
 def _newest(state: PipelineState) -> Version:
@@ -400,62 +249,3 @@ def _temporaries(state: PipelineState) -> list[str]:
 def _has(state: PipelineState, key: str, value: Any) -> bool:
     document = json.loads(state.path.read_text(encoding="utf-8"))
     return bool(document.get(key) == value) and not _temporaries(state)
-
-
-def _command(function: Callable[..., None], arguments: tuple[object, ...]) -> list[str]:
-    call = f"import sys; from gitstate import demo; demo.{function.__name__}(*sys.argv[1:])"
-    return [sys.executable, "-c", call, *map(str, arguments)]
-
-
-def _run(function: Callable[..., None], *arguments: object) -> str:
-    """What a process prints that runs `function`."""
-    return _output(_command(function, arguments))
-
-
-def _output(command: list[str]) -> str:
-    done = subprocess.run(  # noqa: S603  this Python, or git, with arguments of our own
-        command,
-        stdout=subprocess.PIPE,
-        timeout=_PATIENCE,
-        check=True,
-        encoding="utf-8",
-        errors="replace",
-    )
-    return done.stdout
-
-
-@contextlib.contextmanager
-def _started(function: Callable[..., None], *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """A process that runs `function`. It does not outlive the block."""
-    with subprocess.Popen(  # noqa: S603  this Python with arguments of our own
-        _command(function, arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-@contextlib.contextmanager
-def _ready(function: Callable[..., None], *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """A process that runs `function` and waits for the word."""
-    with _started(function, *arguments) as process:
-        if process.stdout is not None:
-            process.stdout.readline()
-        yield process
-
-
-def _give_word(process: subprocess.Popen[str]) -> None:
-    if process.stdin is not None:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (
-        BrokenPipeError
-    ):  # who reads it, `head` say, has seen enough; nothing is left to write to at the exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
