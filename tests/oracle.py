@@ -23,12 +23,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
 from gitstate import PipelineState, Version
 from gitstate.registry import forget_store, open_store
 
 GIT = shutil.which("git")
 LINUX = sys.platform.startswith("linux")
 KILLED = 137
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked here")
 
 Document = dict[str, Any]
 

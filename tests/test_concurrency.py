@@ -23,6 +23,7 @@ from oracle import (
     counted,
     file_calls,
     fork,
+    forks,
     fresh,
     git,
     judge,
@@ -37,7 +38,7 @@ from gitstate import (
     StateTransactionError,
 )
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked here")
+pytestmark = forks
 
 
 def _count_to(path: Path, times: int, key: str = "n", **options: Any) -> None:

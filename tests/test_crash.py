@@ -31,6 +31,7 @@ from oracle import (
     file_calls,
     flushes_journal,
     fork,
+    forks,
     fresh,
     in_parallel,
     journal_of,
@@ -50,7 +51,7 @@ from gitstate import (
     Version,
 )
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked here")
+pytestmark = forks
 
 
 class Acks:

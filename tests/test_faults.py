@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from oracle import Ack, Call, Document, file_calls, fresh, in_parallel, judge, leave
+from oracle import Ack, Call, Document, file_calls, forks, fresh, in_parallel, judge, leave
 
 from gitstate import PipelineState, StateError
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked here")
+pytestmark = forks
 
 REFUSALS = ("ENOSPC", "EIO", "EDQUOT", "EMFILE", "EACCES", "EROFS")
 

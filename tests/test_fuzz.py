@@ -31,6 +31,7 @@ from oracle import (
     Tell,
     dying_before,
     fork,
+    forks,
     fresh,
     in_parallel,
     leave,
@@ -54,7 +55,7 @@ from gitstate.record import (
 )
 from gitstate.repository.refs import Refs
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked here")
+pytestmark = forks
 
 BYTES_A_FILE = 24
 """Bytes of each file that are damaged in the normal run; all of them with `--long`."""

@@ -34,6 +34,7 @@ from oracle import (
     files_of_store,
     flushes_journal,
     fork,
+    forks,
     fresh,
     judge,
     leave,
@@ -44,8 +45,6 @@ from oracle import (
 )
 
 from gitstate import PipelineState, StateError, StateLockError, StateWriteError, Version
-
-forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked here")
 
 PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 MEGABYTE = 1024 * 1024

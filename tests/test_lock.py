@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 from filelock import lock_descriptor, unlock_descriptor
-from oracle import Child, Tell, fork
+from oracle import Child, Tell, fork, forks
 
 from gitstate import PipelineState, StateError, StateLockError, StateWriteError
 from gitstate.lock import StateLock, host
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked here")
+pytestmark = forks
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from oracle import Call, Tell, file_calls, fork, fresh, git, judge, judge_disk, leave
+from oracle import Call, Tell, file_calls, fork, forks, fresh, git, judge, judge_disk, leave
 from pydantic import BaseModel, model_validator
 
 from gitstate import (
@@ -25,7 +25,7 @@ from gitstate import (
 )
 from gitstate.repository import Repository, loose
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked here")
+pytestmark = forks
 
 
 def _die() -> None:

@@ -27,6 +27,7 @@ from oracle import (
     file_calls,
     flushes_journal,
     fork,
+    forks,
     fresh,
     git,
     in_parallel,
@@ -53,8 +54,6 @@ from gitstate import (
     StateWriteError,
     files,
 )
-
-forking = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked here")
 
 
 def _three_versions(path: Path, **options: Any) -> PipelineState:
@@ -277,7 +276,7 @@ def test_looking_where_there_is_nothing_makes_nothing(path: Path) -> None:
 # -- the store -----------------------------------------------------------------------------------------------------
 
 
-@forking
+@forks
 @pytest.mark.parametrize("umask", [0o000, 0o002, 0o022, 0o077])
 def test_a_store_is_private_whatever_the_umask(umask: int, path: Path) -> None:
     def work(tell: Tell) -> None:
@@ -292,7 +291,7 @@ def test_a_store_is_private_whatever_the_umask(umask: int, path: Path) -> None:
     assert counted(judge(path, [], None)) == [1, 2, 3, 4]
 
 
-@forking
+@forks
 def test_a_store_that_was_removed_and_made_anew_by_another_process_is_seen_as_new(
     path: Path,
 ) -> None:
@@ -450,7 +449,7 @@ def test_after_a_failed_flush_the_handle_refuses_to_write_until_it_is_closed(
     judge(path, acks, None)
 
 
-@forking
+@forks
 def test_after_a_failed_flush_another_process_decides(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -566,7 +565,7 @@ def test_what_fails_behind_the_commit_point_is_committed_and_catches_up(
     judge(path, acks, [])
 
 
-@forking
+@forks
 @pytest.mark.parametrize("lasts", ["once", "from then on"])
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
 def test_an_error_at_any_file_call_is_a_typed_error_or_none_and_loses_nothing(
@@ -620,7 +619,7 @@ def test_an_error_at_any_file_call_is_a_typed_error_or_none_and_loses_nothing(
     assert explored > 15
 
 
-@forking
+@forks
 @pytest.mark.parametrize("name", ["read", "log", "history", "verify"])
 def test_an_error_at_any_file_call_of_a_reader_is_a_typed_error_or_none(
     name: str, path: Path
@@ -666,7 +665,7 @@ def test_an_error_at_any_file_call_of_a_reader_is_a_typed_error_or_none(
 # -- interrupted by the user ---------------------------------------------------------------------------------------
 
 
-@forking
+@forks
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_ctrl_c_at_any_file_call_leaves_a_handle_that_goes_on(
     moment: str, tmp_path: Path

@@ -27,6 +27,7 @@ from oracle import (
     Tell,
     file_calls,
     fork,
+    forks,
     fresh,
     git,
     git_environment,
@@ -37,7 +38,7 @@ from oracle import (
 
 from gitstate import PipelineState
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked here")
+pytestmark = forks
 
 WRITERS = 8
 KILLS, LONG_KILLS = 300, 10_000
