@@ -36,6 +36,13 @@ def _journal(path: Path) -> Path:
     return max((path.parent / ".pipeline").glob("journal.0*"))
 
 
+def _with_versions(path: Path, count: int) -> PipelineState:
+    state = fresh(path)
+    for number in range(count):
+        state.write({"n": number})
+    return state
+
+
 def test_a_late_part_of_an_append_that_never_was_does_not_come_back(path: Path) -> None:
     """A note and an append in flight; the power cut drops the first block and keeps the second."""
 
@@ -236,9 +243,7 @@ def test_a_backup_whose_ref_is_still_to_follow_is_taken(path: Path) -> None:
 
 
 def test_a_store_that_was_made_anew_is_not_called_damaged(path: Path) -> None:
-    state = fresh(path)
-    for number in range(3):
-        state.write({"v": number})
+    state = _with_versions(path, 3)
     assert len(list(state.log())) == 3
 
     def work(tell: Any) -> None:
@@ -327,9 +332,7 @@ def test_checkpoints_beside_many_writers_succeed_and_pack_nothing_twice(path: Pa
 def test_a_pack_that_a_recovery_overtakes_goes_and_takes_no_object_with_it(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state = fresh(path)
-    for number in range(4):
-        state.write({"n": number})
+    state = _with_versions(path, 4)
     real = Repository.pack
 
     def overtaken(self: Repository, *arguments: Any) -> Path:
@@ -446,9 +449,7 @@ def test_a_journal_that_begins_from_the_repository_flushes_the_refs_first(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The branch's file may have been written again, and its older content be what is on disk."""
-    state = fresh(path)
-    for number in range(3):
-        state.write({"n": number})
+    state = _with_versions(path, 3)
     leave(state)
     for journal in (path.parent / ".pipeline").glob("journal.0*"):
         journal.unlink()

@@ -9,7 +9,6 @@ alone in the same run.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import shutil
 import statistics
@@ -18,51 +17,56 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import command_line
+
 from gitstate import PipelineState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from multiprocessing.connection import Connection
+
+    Step = Callable[[PipelineState], float]
 
 HOLD_SECONDS = 0.002
 
 
-def wait_and_hold(path: Path, seconds: float, start: float, ear: Connection) -> None:
-    """Sends how long each wait for the lock was."""
+def wait_and_hold(state: PipelineState) -> float:
+    """How long the wait for the lock was, in seconds."""
+    begin = time.time()
+    with state.transaction():
+        waited = time.time() - begin
+        time.sleep(HOLD_SECONDS)
+    return waited
+
+
+def increment(state: PipelineState) -> float:
+    """How long a transaction took, in seconds."""
+    begin = time.time()
+    with state.transaction() as txn:
+        txn.data["n"] = txn.data.get("n", 0) + 1
+    return time.time() - begin
+
+
+def repeat(step: Step, path: Path, seconds: float, start: float, ear: Connection) -> None:
+    """Sends what each `step` gives, of as many as begin in so many seconds."""
     state = PipelineState(path, timeout=None, max_backups=None)
     state.read()
-    waits = []
+    given = []
     time.sleep(max(0.0, start - time.time()))
-    while (begin := time.time()) < start + seconds:
-        with state.transaction():
-            waits.append(time.time() - begin)
-            time.sleep(HOLD_SECONDS)
-    ear.send(waits)
+    while time.time() < start + seconds:
+        given.append(step(state))
+    ear.send(given)
 
 
-def increment(path: Path, seconds: float, start: float, ear: Connection) -> None:
-    """Sends how long each transaction took."""
-    state = PipelineState(path, timeout=None, max_backups=None)
-    state.read()
-    times = []
-    time.sleep(max(0.0, start - time.time()))
-    while (begin := time.time()) < start + seconds:
-        with state.transaction() as txn:
-            txn.data["n"] = txn.data.get("n", 0) + 1
-        times.append(time.time() - begin)
-    ear.send(times)
-
-
-def together(
-    work: object, writers: int, seconds: float, directory: Path | None
-) -> list[list[float]]:
-    """What each of so many processes sends."""
+def together(step: Step, writers: int, seconds: float, directory: Path | None) -> list[list[float]]:
+    """What `step` gives in each of so many processes, which all repeat it at the same time."""
     folder = Path(tempfile.mkdtemp(prefix="gitstate-", dir=directory))
     path = folder / "pipeline.json"
     PipelineState(path, max_backups=None).write({"n": 0})
     start = time.time() + 0.5 + 0.05 * writers
     pipes = [multiprocessing.Pipe(duplex=False) for _ in range(writers)]
     processes = [
-        multiprocessing.Process(target=work, args=(path, seconds, start, ear))  # type: ignore[arg-type]
+        multiprocessing.Process(target=repeat, args=(step, path, seconds, start, ear))
         for _, ear in pipes
     ]
     for process in processes:
@@ -76,11 +80,8 @@ def together(
 
 def main() -> None:
     """Prints both tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = command_line.parser(__doc__)
     parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--directory", type=Path, help="where to write: the filesystem to measure")
     arguments = parser.parse_args()
     seconds, directory = arguments.seconds, arguments.directory
     print(f"{'writers':>8}  {'longest wait s':>14}  {'median ms':>9}  {'least served / mean':>19}")

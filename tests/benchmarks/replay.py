@@ -14,7 +14,6 @@ the window's first version, so that what a long history costs shows beside what 
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import lzma
@@ -29,6 +28,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import command_line
 from transactions import floor
 
 from gitstate import PipelineState, codec
@@ -171,12 +171,9 @@ def size(state: PipelineState) -> str:
 
 def main() -> int:
     """Prints what was found, and gives the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.parser(__doc__)
     parser.add_argument("data", nargs="?", type=Path, default=DATA, metavar="DATA")
     parser.add_argument("--versions", type=int, help="only the first so many")
-    parser.add_argument("--directory", type=Path, help="where to write: the filesystem to measure")
     arguments = parser.parse_args()
     if not arguments.data.is_file():
         parser.error(f"no such file: {arguments.data}")

@@ -9,7 +9,6 @@ journal; hence few blocks, too. Medians of all single calls, and their ratio, wh
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import os
 import statistics
@@ -18,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import command_line
 
 from gitstate import PipelineSchema, PipelineState, codec
 
@@ -171,11 +172,8 @@ class Subject:
 
 def main() -> int:
     """Prints the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = command_line.parser(__doc__)
     parser.add_argument("--blocks", type=int, default=6)
-    parser.add_argument("--directory", type=Path, help="where to write: the filesystem to measure")
     arguments = parser.parse_args()
     print(f"{'document':>10}  {'schema':>8}  {'floor ms':>9}  {'gitstate ms':>11}  {'ratio':>6}")
     # Removed at the end: ext4 passes by what was deleted in the last minutes whenever it makes a file.
