@@ -280,6 +280,22 @@ def _disk(kind: str, folder: Path) -> Iterator[Path]:
         yield disk
 
 
+@pytest.fixture(params=["tmpfs", "ext4"])
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A mounted filesystem of either kind."""
+    with _disk(request.param, tmp_path) as mounted:
+        yield mounted
+
+
+def _judged(disk: Path) -> list[int]:
+    """The `n` of each version on a disk that no living process uses."""
+
+    def work(tell: Tell) -> None:
+        tell(counted(judge(disk / "pipeline.json", [], None)))
+
+    return fork(work).finish()[-1]
+
+
 def _image(folder: Path) -> dict[str, Any]:
     """Every file below: its inode, its times, its bytes."""
     image = {}
@@ -310,10 +326,9 @@ LIVES: dict[str, tuple[Callable[[Call], bool] | None, bool, int]] = {
 
 
 @forks
-@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
 @pytest.mark.parametrize("life", LIVES)
 def test_on_a_read_only_disk_everything_can_be_read_and_writing_is_refused_by_name(
-    life: str, kind: str, tmp_path: Path
+    life: str, disk: Path
 ) -> None:
     death, closed, newest = LIVES[life]
 
@@ -333,17 +348,12 @@ def test_on_a_read_only_disk_everything_can_be_read_and_writing_is_refused_by_na
             _judge_read_only(path, first, newest, whole=death is None)
         assert _image(disk) == before, "something was written"
 
-    with _disk(kind, tmp_path) as disk:
-        # In processes of their own: what they leave open for writing would keep the disk from being remounted.
-        assert fork(live).wait() == (KILLED if death else 0)
-        _run("mount", "-o", "remount,ro", disk)
-        fork(look).finish()
-        _run("mount", "-o", "remount,rw", disk)
-
-        def check(tell: Tell) -> None:
-            tell(counted(judge(disk / "pipeline.json", [], None)))
-
-        assert fork(check).finish()[-1] == [1, 2, 3, 4]
+    # In processes of their own: what they leave open for writing would keep the disk from being remounted.
+    assert fork(live).wait() == (KILLED if death else 0)
+    _run("mount", "-o", "remount,ro", disk)
+    fork(look).finish()
+    _run("mount", "-o", "remount,rw", disk)
+    assert _judged(disk) == [1, 2, 3, 4]
 
 
 def _judge_read_only(path: Path, first: str, newest: int, *, whole: bool) -> None:
@@ -400,9 +410,8 @@ def _refused(path: Path, write: Callable[[], object]) -> None:
 
 
 @forks
-@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
 def test_on_a_read_only_disk_without_a_store_reading_gives_nothing_and_writing_is_refused(
-    kind: str, tmp_path: Path
+    disk: Path,
 ) -> None:
     def look(tell: Tell) -> None:
         path = disk / "pipeline.json"
@@ -415,18 +424,14 @@ def test_on_a_read_only_disk_without_a_store_reading_gives_nothing_and_writing_i
         assert state.read() == {}
         state.close()
 
-    with _disk(kind, tmp_path) as disk:
-        _run("mount", "-o", "remount,ro", disk)
-        before = _image(disk)
-        fork(look).finish()
-        assert _image(disk) == before
+    _run("mount", "-o", "remount,ro", disk)
+    before = _image(disk)
+    fork(look).finish()
+    assert _image(disk) == before
 
 
 @forks
-@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
-def test_a_disk_that_is_read_only_for_a_while_refuses_and_goes_on_later(
-    kind: str, tmp_path: Path
-) -> None:
+def test_a_disk_that_is_read_only_for_a_while_refuses_and_goes_on_later(disk: Path) -> None:
     def live(tell: Tell) -> None:
         state = _three(disk / "pipeline.json")
         state.close()
@@ -437,19 +442,14 @@ def test_a_disk_that_is_read_only_for_a_while_refuses_and_goes_on_later(
             state.close()
             tell(refusal or number)
 
-    with _disk(kind, tmp_path) as disk:
-        child = fork(live)
-        told = [child.go_on()]
-        for mode in ("ro", "rw", "ro", "rw"):
-            _run("mount", "-o", f"remount,{mode}", disk)
-            told.append(child.go_on())
-        child.finish()
-
-        def check(tell: Tell) -> None:
-            tell(counted(judge(disk / "pipeline.json", [], None)))
-
-        assert told == [4, "write", 5, "write", 6]
-        assert fork(check).finish()[-1] == [1, 2, 3, 4, 5, 6]
+    child = fork(live)
+    told = [child.go_on()]
+    for mode in ("ro", "rw", "ro", "rw"):
+        _run("mount", "-o", f"remount,{mode}", disk)
+        told.append(child.go_on())
+    child.finish()
+    assert told == [4, "write", 5, "write", 6]
+    assert _judged(disk) == [1, 2, 3, 4, 5, 6]
 
 
 @forks
