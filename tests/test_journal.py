@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import random
 import struct
@@ -68,6 +69,14 @@ def _edit(path: Path, offset: int, content: bytes) -> None:
     with path.open("r+b") as file:
         file.seek(offset)
         file.write(content)
+
+
+def _part(magic: bytes, salt: bytes, sequence: int, payload: bytes) -> bytes:
+    """A whole part, as the format says, whatever its payload."""
+    prefix = struct.pack("<8s16sQQQ", magic, salt, sequence, sequence - 1, len(payload))
+    digest = hashlib.blake2b(prefix + payload, digest_size=16).digest()
+    part = prefix + digest + payload
+    return part + bytes(-len(part) % BLOCK)
 
 
 # -- what is appended ----------------------------------------------------------------------------------------------
@@ -198,6 +207,37 @@ def test_reread_gives_what_was_read_and_appended_so_far(tmp_path: Path) -> None:
     other.close()
 
 
+def test_a_writer_that_comes_while_a_reader_looks_for_hidden_records_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = _journal(tmp_path)
+    reader = Journal.open(tmp_path)
+    records = [_record(1), _record(2)]
+    late = iter(records)
+    real = files.read_at
+
+    def overtaken(descriptor: int, length: int, offset: int) -> bytes:
+        found = real(descriptor, length, offset)
+        for record in late:
+            writer.append(record)
+        return found
+
+    monkeypatch.setattr(files, "read_at", overtaken)
+
+    assert reader.scan() == records
+    assert reader.mark == writer.mark
+    for journal in (writer, reader):
+        journal.close()
+
+
+def test_closing_it_twice_closes_nobody_elses_file(tmp_path: Path) -> None:
+    journal = _journal(tmp_path)
+    journal.close()
+    with (tmp_path / "theirs").open("wb") as file:  # gets the number that is free now
+        journal.close()
+        os.fstat(file.fileno())
+
+
 # -- generations ---------------------------------------------------------------------------------------------------
 
 
@@ -265,6 +305,23 @@ def test_more_than_eight_digits_of_generations_are_still_in_order(tmp_path: Path
     assert new.current()
     first.close()
     new.close()
+
+
+def test_a_generation_that_is_replaced_while_it_is_being_opened_gives_way_to_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _journal(tmp_path, _record(1)).close()
+    real = os.open
+
+    def late(path: str, *arguments: int) -> int:
+        if os.fspath(path).endswith("journal.00000001"):
+            monkeypatch.undo()
+            Journal.start(tmp_path, Base(), [_record(1), _record(2)], 0).close()
+        return real(path, *arguments)
+
+    monkeypatch.setattr(os, "open", late)
+
+    assert _read(tmp_path) == [_record(1), _record(2)]
 
 
 def test_a_generation_that_the_disk_refuses_leaves_the_old_one(
@@ -459,6 +516,45 @@ def test_a_bad_first_block_is_damage(content: bytes, tmp_path: Path) -> None:
         Journal.open(tmp_path)
 
     assert caught.value.code == "journal-damaged"
+
+
+NONSENSE = [b"", b"\0\0\0", b"\xff" * 40, b"\x02\0\0\0{}", b"\x04\0\0\0null", b"\x04\0\0\0{,}}"]
+
+
+@pytest.mark.parametrize("payload", NONSENSE)
+def test_a_whole_record_that_makes_no_sense_is_damage(payload: bytes, tmp_path: Path) -> None:
+    journal = _journal(tmp_path, _record(1))
+    salt = journal.path.read_bytes()[8:24]
+    _edit(journal.path, journal.size, _part(b"gsrec001", salt, 2, payload))
+    journal.close()
+
+    with pytest.raises(StateReadError) as caught:
+        _read(tmp_path)
+
+    assert caught.value.code == "journal-damaged"
+    assert "record 2 makes no sense" in str(caught.value)
+
+
+@pytest.mark.parametrize("payload", NONSENSE)
+def test_a_whole_base_that_makes_no_sense_is_damage(payload: bytes, tmp_path: Path) -> None:
+    journal = _journal(tmp_path)
+    journal.close()
+    journal.path.write_bytes(_part(b"gsbase01", b"salt" * 4, 1, payload))
+
+    with pytest.raises(StateReadError) as caught:
+        Journal.open(tmp_path)
+
+    assert caught.value.code == "journal-damaged"
+
+
+def test_a_record_that_is_not_there_between_two_that_are_is_damage(tmp_path: Path) -> None:
+    Journal.start(tmp_path, Base(), [_record(1), _record(3)], 0).close()
+
+    with pytest.raises(StateReadError) as caught:
+        _read(tmp_path)
+
+    assert caught.value.code == "journal-damaged"
+    assert "record 2 is missing" in str(caught.value)
 
 
 def test_a_length_beyond_the_file_is_no_reason_to_read_it_all(tmp_path: Path) -> None:
