@@ -162,6 +162,59 @@ def test_a_ref_that_is_not_ours_to_write_is_moved_all_the_same(
     assert refs.read(MAIN) == IDS[-1]
 
 
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.EMLINK])
+def test_where_there_are_no_links_refs_move_and_git_has_its_lock_all_the_same(
+    number: int, tmp_path: Path, refs: Refs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(old: str, new: str) -> None:
+        if os.path.exists(new):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuses)
+    (tmp_path / "refs/heads").mkdir(parents=True)
+    _move_along(refs, IDS[:3])
+    lock = tmp_path / (MAIN + ".lock")
+    lock.touch()
+
+    with pytest.raises(StateWriteError) as caught:
+        refs.move(MAIN, (IDS[2],), IDS[3])
+
+    assert caught.value.code == "ref-locked"
+    assert lock.exists()
+    lock.unlink()
+    _move_along(refs, IDS[3:], before=IDS[2])
+    assert refs.read(MAIN) == IDS[-1]
+    assert os.listdir(tmp_path / "refs/heads") == ["main"]
+    assert os.listdir(tmp_path) == ["refs"]
+
+
+def test_a_lock_that_git_lets_go_of_while_we_look_at_it_is_ours_next(
+    tmp_path: Path, refs: Refs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _move_along(refs, IDS[:2])
+    real = os.link
+
+    def just_gone(old: str, new: str) -> None:
+        monkeypatch.undo()
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+    monkeypatch.setattr(os, "link", just_gone)
+    refs.move(MAIN, (IDS[1],), IDS[2])
+
+    assert os.link is real
+    assert refs.read(MAIN) == IDS[2]
+    assert os.listdir(tmp_path / "refs/heads") == ["main"]
+
+
+def test_a_folder_of_refs_that_is_not_there_holds_none(refs: Refs) -> None:
+    _move_along(refs, IDS[:1])
+
+    assert refs.all("refs/backups/") == {}
+    assert refs.all("refs/heads/main/") == {}
+    assert refs.all("refs/") == {MAIN: IDS[0]}
+
+
 def test_a_new_ref_has_one_name_only(tmp_path: Path, refs: Refs) -> None:
     refs.move(MAIN, (None,), IDS[0])
 
