@@ -385,6 +385,69 @@ def test_an_edit_made_while_a_block_runs_is_a_conflict_and_stays(how: str, path:
     judge(path, [], None)
 
 
+def test_verifying_inside_a_block_needs_no_second_lock(path: Path) -> None:
+    state = _three_versions(path, timeout=0)
+    with state.transaction() as txn:
+        txn.data["n"] = 4
+        assert state.verify().ok
+        path.write_text('{"by": "hand"}')
+        (problem,) = state.verify().problems
+        assert "somebody edited it" in problem
+        path.unlink()
+        txn.rollback()
+
+    state.restore_backup("HEAD")
+    assert counted(judge(path, [], None)) == [1, 2, 3]
+
+
+# -- a journal that was moved away ---------------------------------------------------------------------------------
+
+
+def _move_journal_away(path: Path) -> None:
+    journal_of(path).rename(path.with_name("kept"))
+
+
+@pytest.mark.parametrize("objects", ["loose", "packed"])
+def test_without_a_journal_and_a_branch_the_history_is_not_taken_for_none(
+    objects: str, path: Path
+) -> None:
+    state = _three_versions(path)
+    if objects == "packed":
+        state.checkpoint()
+    leave(state)
+    branch = state.git_dir / "refs/heads/main"
+    at = branch.read_text()
+    _move_journal_away(path)
+    branch.unlink()
+    before = path.read_bytes()
+
+    for attempt in (lambda: fresh(path).write({"n": 4}), lambda: fresh(path).create_backup()):
+        with pytest.raises(StateReadError) as caught:
+            attempt()
+        assert caught.value.code == "branch-missing"
+        assert path.read_bytes() == before
+        assert fresh(path).read() == {"n": 3}
+
+    branch.write_text(at)  # as the error advises
+    assert counted(judge(path, [], None)) == [1, 2, 3]
+
+
+def test_without_a_journal_a_store_that_never_had_a_version_begins_with_the_first(
+    path: Path,
+) -> None:
+    state = PipelineState(path)
+    with pytest.raises(ZeroDivisionError), state.transaction():
+        _ = 1 / 0
+    leave(state)
+    _move_journal_away(path)
+
+    version = fresh(path).write({"n": 1})
+
+    assert version is not None
+    assert version.serial == 1
+    assert judge(path, [], None) == [{"n": 1}]
+
+
 # -- a disk that refuses -------------------------------------------------------------------------------------------
 
 
@@ -717,6 +780,26 @@ def test_a_ctrl_c_at_any_file_call_leaves_a_handle_that_goes_on(
     explored = in_parallel(explore)
     print(f"{explored} interruptions")
     assert explored > 15
+
+
+@forking
+def test_a_ctrl_c_while_a_refused_block_is_cleaned_up_lets_go_of_the_lock(path: Path) -> None:
+    state = _three_versions(path, timeout=0)
+    acks = _acks(state)
+
+    def interrupt(call: Call) -> None:
+        if call.name == "unlink" and call.file.endswith(".tmp"):
+            raise KeyboardInterrupt
+
+    with file_calls(interrupt), pytest.raises(KeyboardInterrupt):
+        state.write({"phase1": "no phase"})
+
+    def work(tell: Tell) -> None:
+        tell(_set(fresh(path, timeout=0), 4))
+
+    acks += [Ack(*ack) for ack in fork(work).finish()]
+    acks.append(_set(state, 5))
+    judge(path, acks, [])
 
 
 # -- checkpoints ---------------------------------------------------------------------------------------------------
