@@ -1,0 +1,400 @@
+"""The repository by itself: objects that are not what they should be, and packs that are written together."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import gc
+import hashlib
+import os
+import threading
+import zlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dulwich.object_store import DiskObjectStore
+from oracle import (
+    GIT,
+    Call,
+    counted,
+    file_calls,
+    fresh,
+    git,
+    judge,
+    judge_disk,
+    leave,
+    loose_objects,
+    places_object,
+)
+
+from gitstate import PipelineState, StateReadError, StateWriteError
+from gitstate.journal import Journal
+from gitstate.record import GitObject, Record, RefChange
+from gitstate.repository import (
+    EMPTY_TREE,
+    MAX_PACKS,
+    Commit,
+    Repository,
+    blob_id,
+    make_blob,
+    make_commit,
+)
+from gitstate.trailers import Note
+
+needs_git = pytest.mark.skipif(GIT is None, reason="stock git is not installed")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Iterator[Repository]:
+    """An empty one, beside which there is no journal."""
+    Repository.create(tmp_path / "repo")
+    with contextlib.closing(Repository(tmp_path / "repo", list)) as made:
+        yield made
+
+
+def _object(kind: bytes, content: bytes) -> GitObject:
+    """An object of any content."""
+    whole = b"%s %d\0" % (kind, len(content)) + content
+    return GitObject(hashlib.sha1(whole).hexdigest(), zlib.compress(whole))
+
+
+def _packs(git_dir: Path) -> list[str]:
+    return sorted(path.name for path in (git_dir / "objects" / "pack").iterdir())
+
+
+def _many_packs(path: Path) -> PipelineState:
+    """A state with as many packs as there may be: the next checkpoint writes them together."""
+    state = fresh(path, max_backups=None)
+    for number in range(1, MAX_PACKS + 1):
+        state.write({"n": number})
+        state.checkpoint()
+    state.write({"n": MAX_PACKS + 1})
+    return state
+
+
+def _all_numbers() -> list[int]:
+    return list(range(1, MAX_PACKS + 2))
+
+
+# -- objects -------------------------------------------------------------------------------------------------------
+
+
+def test_walking_a_history_however_long_does_not_keep_all_of_it_in_memory(
+    repository: Repository,
+) -> None:
+    moment = datetime(2026, 3, 1, tzinfo=UTC)
+
+    def commits() -> int:
+        return sum(isinstance(each, Commit) for each in gc.get_objects())
+
+    before = commits()
+    for serial in range(1, 4500):
+        made = make_commit(EMPTY_TREE, (), "a <a@b>", Note("test", serial, moment, 1, "host"))
+        assert repository.commit(made.id, made).note.serial == serial
+
+    assert commits() - before <= 4096
+    assert repository.commit(made.id).note.serial == serial
+
+
+def test_a_store_that_was_given_to_a_file_of_another_name_says_which_name_it_lacks(
+    tmp_path: Path,
+) -> None:
+    state = fresh(tmp_path / "a.json")
+    state.write({"n": 1})
+    state.close()
+    stores = tmp_path / ".pipeline"
+    (tmp_path / "a.json").rename(tmp_path / "b.json")
+    (stores / "a.json.d").rename(stores / "b.json.d")
+    other = fresh(tmp_path / "b.json")
+
+    for attempt in (lambda: next(other.log()).read(), lambda: other.write({"n": 2})):
+        with pytest.raises(StateReadError) as caught:
+            attempt()
+        assert caught.value.code == "object-damaged"
+        assert "'b.json'" in str(caught.value)
+
+    assert other.read() == {"n": 1}
+    leave(other)
+    (tmp_path / "b.json").rename(tmp_path / "a.json")
+    (stores / "b.json.d").rename(stores / "a.json.d")
+    assert judge(tmp_path / "a.json", [], None) == [{"n": 1}]
+
+
+WHO = b"author a <a@b> 1 +0000\ncommitter a <a@b> 1 +0000\n\n"
+FOREIGN = {
+    b"": "object-damaged",
+    b"no header": "object-damaged",
+    b"tree " + b"1" * 40 + b"\n\nby nobody\n": "not-a-commit",
+    b"tree " + b"1" * 40 + b"\n" + WHO + b"fix it\n": "not-a-commit",
+    b"tree " + b"1" * 40 + b"\n" + WHO + b"fix it\n\nSerial: first\n": "not-a-commit",
+}
+
+
+@pytest.mark.parametrize(("content", "code"), FOREIGN.items())
+def test_a_commit_of_somebody_else_is_an_error_with_a_name(
+    content: bytes, code: str, repository: Repository
+) -> None:
+    made = _object(b"commit", content)
+    repository.put([made])
+
+    with pytest.raises(StateReadError) as caught:
+        repository.commit(made.id)
+
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("content", [b"", b"100644 other\0" + b"1" * 20, b"100644 cut\0" + b"1"])
+def test_a_tree_without_the_state_is_an_error_with_a_name(
+    content: bytes, repository: Repository
+) -> None:
+    made = _object(b"tree", content)
+    repository.put([made])
+
+    with pytest.raises(StateReadError) as caught:
+        repository.file_id(made.id, b"pipeline.json")
+
+    assert caught.value.code == "object-damaged"
+
+
+def test_an_object_that_was_damaged_before_it_came_into_the_journal_is_an_error_with_a_name(
+    path: Path,
+) -> None:
+    state = fresh(path)
+    state.write({"n": 1})
+    leave(state)
+    bad = GitObject("12" * 20, b"not what zlib makes")
+    journal = Journal.open(path.parent / ".pipeline")
+    journal.scan()
+    refs = (RefChange("refs/backups/bad", (None,), bad.id),)
+    journal.append(Record(journal.next_sequence, (bad,), refs))
+    journal.close()
+    state = fresh(path)
+
+    with pytest.raises(StateReadError) as caught:
+        state.read(at="bad")
+
+    assert caught.value.code == "object-damaged"
+    assert counted(version.read() for version in state.log()) == [1]
+    assert not state.verify().ok
+
+
+@pytest.mark.parametrize("left", [b"", b"cut short", zlib.compress(b"blob 1\0x")])
+def test_a_loose_object_that_is_not_what_its_name_says_is_reported_and_made_good(
+    left: bytes, path: Path
+) -> None:
+    state = fresh(path)
+    state.write({"n": 1})
+    leave(state)
+    damaged = loose_objects(path)[0]
+    damaged.chmod(0o644)
+    damaged.write_bytes(left)
+
+    problems = fresh(path).verify().problems
+
+    assert any(str(damaged) in line for line in problems), problems
+    assert judge(path, [], None) == [{"n": 1}]
+
+
+@needs_git
+def test_an_object_that_git_packs_while_a_recovery_looks_at_it_is_no_error(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = fresh(path)
+    state.write({"n": 1})
+    leave(state)
+    real = os.open
+
+    def packed(name: Any, *arguments: Any, **options: Any) -> int:
+        if Path(name) in loose:
+            loose.clear()
+            git(state.git_dir, "repack", "-ad", "--quiet")
+        return real(name, *arguments, **options)
+
+    loose = set(loose_objects(path))
+    monkeypatch.setattr(os, "open", packed)
+    assert fresh(path).write({"n": 2})
+    monkeypatch.undo()
+
+    assert not loose
+    assert judge(path, [], None) == [{"n": 1}, {"n": 2}]
+
+
+@pytest.mark.parametrize("step", ["opened", "named"])
+def test_a_prune_that_never_ends_delays_the_history_and_nothing_else(step: str, path: Path) -> None:
+    state = fresh(path)
+    state.write({"n": 1})
+    branch = state.git_dir / "refs/heads/main"
+    before = branch.read_bytes()
+
+    def removed(call: Call) -> None:
+        if places_object(call) if step == "named" else call.file.startswith("tmp_obj_"):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), call.target)
+
+    with file_calls(removed):
+        assert state.write({"n": 2})
+        assert branch.read_bytes() == before  # it names nothing that is not there
+        assert counted(version.read() for version in state.log()) == [2, 1]
+
+    assert counted(judge(path, [], None)) == [1, 2]
+
+
+def test_closing_waits_for_no_reader_and_takes_nothing_from_it(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of a program whose threads go on."""
+    made = make_blob(b"content")
+    repository.pack([made], tmp_path)
+    reading, go_on = threading.Event(), threading.Event()
+    closed: list[DiskObjectStore] = []
+    found: list[bytes] = []
+    read, close = DiskObjectStore.__getitem__, DiskObjectStore.close
+
+    def slow(store: DiskObjectStore, name: Any) -> Any:
+        reading.set()
+        assert go_on.wait(60)
+        return read(store, name)
+
+    monkeypatch.setattr(DiskObjectStore, "__getitem__", slow)
+    monkeypatch.setattr(
+        DiskObjectStore, "close", lambda store: (closed.append(store), close(store))
+    )
+    thread = threading.Thread(target=lambda: found.append(repository.read(made.id)))
+    thread.start()
+    assert reading.wait(60)
+
+    repository.close()
+    assert closed == []
+    go_on.set()
+    thread.join()
+
+    assert found == [b"content"]
+    repository.close()
+    assert len(closed) == 1
+
+
+# -- packs ---------------------------------------------------------------------------------------------------------
+
+
+def test_packs_that_are_too_large_to_write_together_stay(
+    repository: Repository, tmp_path: Path
+) -> None:
+    objects = [make_blob(os.urandom(500)) for _ in range(MAX_PACKS + 4)]
+    for made in objects:
+        repository.pack([made], tmp_path)
+    before = _packs(repository.git_dir)
+
+    repository.merge_packs(tmp_path, 100)
+    assert _packs(repository.git_dir) == before
+
+    repository.merge_packs(tmp_path, 1000)  # for each MAX_PACKS packs: not all of these
+    after = _packs(repository.git_dir)
+    assert 2 < len(after) < len(before)
+    repository.merge_packs(tmp_path, None)
+    assert all(blob_id(repository.read(made.id)) == made.id for made in objects)
+
+
+@needs_git
+def test_a_repack_of_gits_while_packs_are_written_together_is_no_error(path: Path) -> None:
+    state = _many_packs(path)
+    repacked = []
+
+    def repack(call: Call) -> None:
+        if call.name == "open" and call.file == "building.pack":
+            repacked.append(call)
+            if len(repacked) == 2:  # the first holds what the journal held
+                git(state, "repack", "-ad", "--quiet")
+
+    with file_calls(repack):
+        state.checkpoint()
+
+    assert len(repacked) == 2
+    assert counted(version.read() for version in state.log())[::-1] == _all_numbers()
+    judge_disk(state)
+    assert counted(judge(path, [], None)) == _all_numbers()
+
+
+def test_a_damaged_pack_is_not_written_together_with_others_and_none_is_deleted(path: Path) -> None:
+    state = _many_packs(path)
+    pack = min(
+        (state.git_dir / "objects/pack").glob("*.pack"), key=lambda pack: pack.stat().st_size
+    )
+    content = bytearray(pack.read_bytes())
+    content[20] ^= 0xFF
+    pack.chmod(0o644)
+    pack.write_bytes(content)
+    before = _packs(state.git_dir)
+
+    with pytest.raises(StateReadError) as caught:
+        state.checkpoint()
+
+    assert caught.value.code == "object-damaged"
+    assert caught.value.path == pack
+    assert set(before) <= set(_packs(state.git_dir))
+    assert state.read() == {"n": MAX_PACKS + 1}
+
+
+@pytest.mark.parametrize("name", ["building.pack", "building.idx"])
+def test_a_disk_that_refuses_to_hold_packs_together_leaves_each_as_it_was(
+    name: str, path: Path
+) -> None:
+    state = _many_packs(path)
+    opened = 0
+
+    def full(call: Call) -> None:
+        nonlocal opened
+        opened += call.name == "open" and call.file == name
+        if opened == 2 and call.file == name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), call.target)
+
+    with file_calls(full), pytest.raises(StateWriteError):
+        state.checkpoint()
+
+    assert opened == 2
+    assert len(_packs(state.git_dir)) == 2 * (MAX_PACKS + 1)
+    judge_disk(state)
+    state.checkpoint()
+    judge_disk(state)
+    assert counted(judge(path, [], None)) == _all_numbers()
+
+
+def test_a_disk_that_is_full_at_half_a_pack_leaves_each_as_it_was(
+    repository: Repository, tmp_path: Path
+) -> None:
+    resource = pytest.importorskip("resource")
+    objects = [make_blob(os.urandom(20_000)) for _ in range(MAX_PACKS + 1)]
+    for made in objects:
+        repository.pack([made], tmp_path)
+    before = _packs(repository.git_dir)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(StateWriteError):
+            repository.merge_packs(tmp_path, None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert _packs(repository.git_dir) == before
+    assert not list(tmp_path.glob("building.*"))
+    repository.merge_packs(tmp_path, None)
+    assert len(_packs(repository.git_dir)) == 2
+    assert all(blob_id(repository.read(made.id)) == made.id for made in objects)
+
+
+def test_an_index_that_names_another_object_than_the_pack_holds_is_reported(path: Path) -> None:
+    state = fresh(path)
+    state.write({"n": 1})
+    state.close()
+    (index,) = (path.parent / ".pipeline/repo/objects/pack").glob("*.idx")
+    content = bytearray(index.read_bytes())
+    content[8 + 1024 + 19] ^= 1  # the last byte of the first name: gitformat-pack(5)
+    index.chmod(0o644)
+    index.write_bytes(content)
+
+    (problem, *_) = [line for line in fresh(path).verify().problems if "pack" in line]
+
+    assert "does not match" in problem
+    assert fresh(path).read() == {"n": 1}
