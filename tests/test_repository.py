@@ -146,6 +146,17 @@ def test_a_commit_of_somebody_else_is_an_error_with_a_name(
     assert caught.value.code == code
 
 
+def test_a_blob_in_the_place_of_a_commit_is_an_error_with_a_name(repository: Repository) -> None:
+    made = make_blob(b"content")
+    repository.put([made])
+
+    with pytest.raises(StateReadError) as caught:
+        repository.commit(made.id)
+
+    assert caught.value.code == "not-a-commit"
+    assert "it is a blob" in str(caught.value)
+
+
 @pytest.mark.parametrize("content", [b"", b"100644 other\0" + b"1" * 20, b"100644 cut\0" + b"1"])
 def test_a_tree_without_the_state_is_an_error_with_a_name(
     content: bytes, repository: Repository
