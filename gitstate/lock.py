@@ -31,11 +31,19 @@ if TYPE_CHECKING:
 _FIRST_POLL_SECONDS: Final = 0.0002
 """How often the first in the queue asks for the lock: filelock's own 50 ms starve waiters (PITFALLS L1)."""
 
-_QUEUE_POLL_SECONDS: Final = 0.004
+_BACK_OFF: Final = 0.01
+"""As a part of the time that it has waited: then it asks less often, up to as often as the others."""
+
+_QUEUE_POLL_SECONDS: Final = 0.01
 """How often the others ask whether they are first."""
 
-_PATIENCE_SECONDS: Final = 0.05
+_PATIENCE_SECONDS: Final = 0.25
 """How often the others ask for the lock all the same: the first one may have been stopped."""
+
+TURN_SECONDS: Final = 0.005
+"""How long whoever got the lock may take it again past the queue: each process has to read what the others wrote before
+it, and finds its own memory cold, which together costs as much as a small transaction.
+"""
 
 _NAME_OFFSET: Final = 1
 """The holder's name begins after the first byte, which Windows locks against reading."""
@@ -110,6 +118,7 @@ class StateLock:
         self._queue = queue
         self._descriptor: int | None = None
         self._owner: int | None = None
+        self._turn_end = 0.0
         _locks.add(self)
 
     def held_here(self) -> bool:
@@ -124,21 +133,28 @@ class StateLock:
             StateWriteError: the lock file cannot be made or opened.
         """
         now = time.monotonic()
+        if now < self._turn_end and self._try(operation):
+            return
         deadline = math.inf if timeout is None else now + timeout
         patience = min(now + _PATIENCE_SECONDS, deadline)
         place = _Place(self._queue)
         try:
             while True:
+                now = time.monotonic()
                 if not place.first:
                     place.ask()
-                now = time.monotonic()
+                    poll, first_since = _QUEUE_POLL_SECONDS, now
                 if place.first or now >= patience:
                     if self._try(operation):
+                        self._turn_end = now + TURN_SECONDS
                         return
                     if now >= deadline:
                         raise self._busy(timeout)
                     patience = min(now + _PATIENCE_SECONDS, deadline)
-                time.sleep(_FIRST_POLL_SECONDS if place.first else _QUEUE_POLL_SECONDS)
+                if place.first:
+                    wait = max(_FIRST_POLL_SECONDS, _BACK_OFF * (now - first_since))
+                    poll = min(wait, _QUEUE_POLL_SECONDS)
+                time.sleep(poll)
         finally:
             place.leave()
 

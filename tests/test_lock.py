@@ -18,7 +18,7 @@ from filelock import lock_descriptor, unlock_descriptor
 from oracle import Child, Tell, fork, forks
 
 from gitstate import PipelineState, StateError, StateLockError, StateWriteError
-from gitstate.lock import StateLock, host
+from gitstate.lock import TURN_SECONDS, StateLock, host
 
 pytestmark = forks
 
@@ -404,14 +404,17 @@ def queued(tmp_path: Path) -> Iterator[StateLock]:
 
 
 def _always_back(lock: StateLock) -> Child:
-    """A process that lets go of the lock only to take it again at once, and writes down its turns, until it is killed."""
+    """A process that lets go of the lock only to take it again at once, and notes each time, until it is killed.
+
+    It holds the lock for longer than a turn lasts.
+    """
 
     def work(tell: Tell) -> None:
         turns = os.open(lock.path.with_name("turns"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         tell("going")
         while True:
             lock.acquire(None, "again")
-            time.sleep(0.002)
+            time.sleep(1.2 * TURN_SECONDS)
             os.write(turns, b".")
             lock.release()
 
@@ -439,6 +442,37 @@ def test_who_waits_is_next_even_if_the_holder_wants_it_again_at_once(queued: Sta
 
     # The turn under way, and sometimes one that begins before the queue is entered; without it they are several.
     assert sum(missed) <= 2 * len(missed), missed
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_who_came_by_the_queue_passes_it_by_until_its_turn_is_over(
+    over: bool, queued: StateLock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gitstate.lock.TURN_SECONDS", 0.0 if over else 60.0)
+    queued.acquire(None, "first")
+    queued.release()
+    queue = queued.path.with_name("queue.lock")
+    queue.unlink()
+
+    queued.acquire(None, "again")
+
+    assert queued.held_here()
+    assert queue.exists() == over
+    queued.release()
+
+
+def test_a_turn_is_no_right_to_a_lock_that_somebody_else_holds(
+    queued: StateLock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gitstate.lock.TURN_SECONDS", 60.0)
+    queued.acquire(None, "first")
+    queued.release()
+    holder = _holder(queued.path)
+
+    with pytest.raises(StateLockError):
+        queued.acquire(0.1, "again")
+
+    holder.finish()
 
 
 def test_a_first_one_that_was_stopped_keeps_nobody_out(queued: StateLock) -> None:

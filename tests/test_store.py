@@ -782,7 +782,7 @@ def test_a_ctrl_c_at_any_file_call_leaves_a_handle_that_goes_on(
     assert explored > 15
 
 
-@forking
+@forks
 def test_a_ctrl_c_while_a_refused_block_is_cleaned_up_lets_go_of_the_lock(path: Path) -> None:
     state = _three_versions(path, timeout=0)
     acks = _acks(state)
