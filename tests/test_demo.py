@@ -129,7 +129,8 @@ def test_an_unknown_option_is_bad_usage(tmp_path):
     ("broken", "claim"),
     [
         (NO_RESTORE, "the state is that version's again"),
-        (NO_LOCK, "who waits in vain is told who holds the lock"),
+        # Without a lock the store may be damaged before anybody waits for one.
+        (NO_LOCK, "(who waits in vain is told who holds the lock|the section comes to its end)"),
         (NO_RECOVERY, "it finished the commit"),
     ],
 )
@@ -137,6 +138,6 @@ def test_a_broken_guarantee_is_said_and_is_exit_status_1(tmp_path, broken, claim
     done = demo(tmp_path, broken=broken)
 
     assert done.returncode == 1
-    assert re.search(rf"^  FAILED +{re.escape(claim)}", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(rf"^  FAILED +{claim}", done.stdout, re.MULTILINE), done.stdout
     assert re.findall(r"^\d+\. (.*)$", done.stdout, re.MULTILINE) == SECTIONS
     assert re.search(r"^FAILED: \d+ of the guarantees above$", done.stdout, re.MULTILINE)

@@ -66,7 +66,9 @@ def _verdict(report: Report) -> str:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        status = main()
+        sys.stdout.flush()  # a short output is written only now
+        sys.exit(status)
     except BrokenPipeError:
         # Who reads it, `head` say, has seen enough; nothing is left to write to at the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
