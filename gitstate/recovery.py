@@ -90,7 +90,7 @@ class Recovery:
         except FileNotFoundError:
             # Moved away after damage, as the error advised: begin again from what the repository says.
             refs = self._repository.refs.all("refs/")
-            if BRANCH not in refs and not self._repository.empty():
+            if BRANCH not in refs and self._repository.holds_files():
                 raise self._branch_missing() from None
             state = None
             if BRANCH in refs:
@@ -150,8 +150,6 @@ class Recovery:
             try:
                 self._effects.apply(pending[0])
             except (StateWriteError, StateReadError, OSError) as error:
-                if isinstance(error, StateConflictError):
-                    raise
                 _log.warning("committed, but the Git history follows at the next use: %s", error)
                 return
             del pending[0]

@@ -409,3 +409,30 @@ def test_an_index_that_names_another_object_than_the_pack_holds_is_reported(path
 
     assert "does not match" in problem
     assert fresh(path).read() == {"n": 1}
+
+
+def test_an_index_of_an_unknown_format_is_an_error_with_a_name_whatever_is_asked(
+    path: Path,
+) -> None:
+    state = fresh(path)
+    version = state.write({"n": 1})
+    state.write({"n": 2})
+    state.close()
+    assert version is not None
+    (index,) = (path.parent / ".pipeline/repo/objects/pack").glob("*.idx")
+    content = bytearray(index.read_bytes())
+    content[4] ^= 0xFF  # gitformat-pack(5): the version behind the magic
+    index.chmod(0o644)
+    index.write_bytes(content)
+    handle = fresh(path)
+
+    for ask in (
+        lambda: handle.read(at=version.id[:8]),
+        lambda: handle.read(at=1),
+        lambda: list(handle.log()),
+        lambda: handle.write({"n": 3}),
+    ):
+        with pytest.raises(StateReadError):
+            ask()
+    assert not handle.verify().ok
+    assert handle.read() == {"n": 2}

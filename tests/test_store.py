@@ -448,6 +448,32 @@ def test_without_a_journal_a_store_that_never_had_a_version_begins_with_the_firs
     assert judge(path, [], None) == [{"n": 1}]
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_without_a_journal_a_store_that_only_has_audit_trails_goes_on_with_them(
+    packed: bool, path: Path
+) -> None:
+    state = fresh(path, backup_before_write=False)
+    with pytest.raises(ZeroDivisionError), state.transaction():
+        _ = 1 / 0
+    state.write({"n": 1})
+    if packed:
+        state.close()
+    leave(state)
+    _move_journal_away(path)
+
+    again = fresh(path, backup_before_write=False)
+    again.write({"n": 2})
+
+    assert again.read() == {"n": 2}
+    made = [(line["operation"], line["success"]) for line in again.get_transaction_history()]
+    assert made[::-1] == [
+        ("transaction_rollback", False),
+        ("write_commit", True),
+        ("external_edit_commit", True),  # the journal knew whose file it was
+        ("write_commit", True),
+    ]
+
+
 # -- a disk that refuses -------------------------------------------------------------------------------------------
 
 

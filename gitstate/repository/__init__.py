@@ -162,9 +162,16 @@ class Repository:
             return False
         return True
 
-    def empty(self) -> bool:
-        """Whether there is no object at all."""
-        return not self._loose.any() and not self._packs.any()
+    def holds_files(self) -> bool:
+        """Whether any tree has an entry, as that of every version does, and none of an audit trail. Reads them all.
+
+        Raises:
+            StateReadError: an object is damaged.
+        """
+        with self._mutex, self._translated("of some tree"):
+            ids = [id_.decode() for id_ in self._opened()]
+        raws = (self._read(object_id) for object_id in ids)
+        return any(raw.kind == b"tree" and raw.content for raw in raws)
 
     def find(self, prefix: str) -> list[str]:
         """The ids of the objects that begin with `prefix`, at least two hex digits.
@@ -280,19 +287,12 @@ class Repository:
     def _read(self, object_id: str) -> Raw:
         try:
             return self._read_stored(object_id)
-        except (KeyError, StateReadError) as error:
+        except StateReadError:
             made = self._from_journal(object_id)
-            if made is not None:
-                self.lost = True
-                return self._unpack(made)
-            if isinstance(error, StateReadError):
+            if made is None:
                 raise
-            raise StateReadError(
-                f"the object {object_id} is missing: {self.git_dir}. The state file is untouched. Open the state"
-                " again: what the journal still holds is repaired.",
-                path=self.git_dir,
-                code="object-missing",
-            ) from error
+            self.lost = True
+            return self._unpack(made)
 
     def _read_stored(self, object_id: str) -> Raw:
         with self._mutex, self._translated(object_id):
@@ -301,7 +301,10 @@ class Repository:
             except KeyError:
                 # Git may have packed it, and removed the pack we knew, meanwhile (PITFALLS D10).
                 self._close_objects()
-                found = self._opened()[ObjectID(object_id.encode())]
+                try:
+                    found = self._opened()[ObjectID(object_id.encode())]
+                except KeyError as error:
+                    raise self._missing(object_id) from error
             return Raw(object_id, found.type_name, found.as_raw_string())
 
     def _from_journal(self, object_id: str) -> GitObject | None:
@@ -319,7 +322,7 @@ class Repository:
     def _readable_packed(self, object_id: str) -> bool:
         try:
             self._read_stored(object_id)
-        except (KeyError, StateReadError):
+        except StateReadError:
             return False
         return True
 
@@ -333,13 +336,21 @@ class Repository:
     def _translated(self, object_id: str) -> Iterator[None]:
         try:
             yield
-        except KeyError:
+        except StateReadError:
             raise
         except Exception as error:  # dulwich raises whatever its parsers trip over (PITFALLS D9)
             # What they were looking at is part of a mapped pack, which cannot be closed before they let go.
             traceback.clear_frames(error.__traceback__)
             self._close_objects()
             raise self._damaged(object_id, f"{type(error).__name__}: {error}") from error
+
+    def _missing(self, object_id: str) -> StateReadError:
+        return StateReadError(
+            f"the object {object_id} is missing: {self.git_dir}. The state file is untouched. Open the state"
+            " again: what the journal still holds is repaired.",
+            path=self.git_dir,
+            code="object-missing",
+        )
 
     def _damaged(self, object_id: str, why: str) -> StateReadError:
         return StateReadError(

@@ -85,10 +85,6 @@ class LooseObjects:
                 if damaged:
                     yield f"a loose object is damaged: {path}"
 
-    def any(self) -> bool:
-        """Whether there is one."""
-        return any(True for _ in self._files())
-
     def _path(self, object_id: str) -> str:
         return f"{self._root}{object_id[:2]}{os.sep}{object_id[2:]}"
 

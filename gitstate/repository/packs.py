@@ -133,10 +133,6 @@ class Packs:
             except StateReadError as error:
                 yield str(error)
 
-    def any(self) -> bool:
-        """Whether there is one."""
-        return any(True for _ in self._directory.glob("*.pack"))
-
     def _sizes(self) -> Iterator[tuple[int, Path]]:
         for path in self._directory.glob("pack-*.pack"):
             if not path.with_suffix(".keep").exists() and path.with_suffix(".idx").exists():
@@ -174,9 +170,6 @@ class Packs:
         pack = Pack(os.fspath(path.with_suffix("")), object_format=DEFAULT_OBJECT_FORMAT)
         try:
             yield pack
-        except StateWriteError:
-            pack.close()
-            raise
         except Exception as error:  # dulwich raises whatever its parsers trip over (PITFALLS D9)
             # What they were looking at is part of the mapped file, which cannot be closed before they let go.
             traceback.clear_frames(error.__traceback__)
