@@ -127,6 +127,13 @@ MUTANTS: Final = {
         EXPLORER,
         _explored("checkpoints", "full_journals"),
     ),
+    "a checkpoint does not flush the notes": Mutant(
+        "checkpoint.py",
+        "            self._ledger.flush()\n            while",
+        "            while",
+        EXPLORER,
+        _explored("checkpoints"),
+    ),
     "a new repository is not flushed": Mutant(
         "layout.py",
         '                files.sync_tree(scratch / "repo")\n',
@@ -275,6 +282,20 @@ MUTANTS: Final = {
         "                if place.first or now >= deadline:\n",
         "tests/test_lock.py",
         "stopped",
+    ),
+    "a turn never ends": Mutant(
+        "lock.py",
+        "self._turn_end = now + TURN_SECONDS",
+        "self._turn_end = math.inf",
+        "tests/test_lock.py",
+        "turn or wants_it_again_at_once",
+    ),
+    "a pack has no mark while it has no index": Mutant(
+        "repository/packs.py",
+        "            files.write_new(mark, _OUR_MARK)\n",
+        "            raise FileExistsError\n",
+        "tests/test_torture.py",
+        "repack",
     ),
     "an empty lock of Git's is taken away": Mutant(
         "repository/refs.py",
