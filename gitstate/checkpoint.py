@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from gitstate.repository import Repository
 
 
+class _OvertakenError(Exception):
+    """Somebody has recovered meanwhile: what was packed is in their generation too."""
+
+
 class Checkpoint:
     """One checkpoint; `exclusive` holds the state's lock for a block, with everything caught up."""
 
@@ -41,6 +45,7 @@ class Checkpoint:
         self._ledger = ledger
         self._effects = effects
         self._exclusive = exclusive
+        self._pack_counts = False
 
     def run(self, merge_limit: int | None) -> bool:
         """Whether the journal holds nothing any more that was in it at the beginning.
@@ -77,27 +82,23 @@ class Checkpoint:
         with self._layout.scratch() as scratch:
             packed = merged.objects if merged is not None else ()
             pack = self._repository.pack(packed, scratch) if packed else None
-            done = None
             try:
                 done = self._switch(journal, last, merged) if records else True
+            except _OvertakenError:
+                return False
             finally:
                 # The journal keeps the objects, and the next checkpoint packs them again: not twice, please.
-                if done is None and pack is not None:
+                if pack is not None and not self._pack_counts:
                     self._repository.unpack(pack, packed)
-            if done is None:
-                return False
             self._repository.drop_loose(made.id for made in packed)
             self._repository.merge_packs(scratch, merge_limit)
         return done
 
-    def _switch(self, journal: Journal, last: int, packed: Record | None) -> bool | None:
-        """Begins a generation without the records up to `last`; whether it holds none.
-
-        None: somebody recovered meanwhile, and what was packed is in their generation too.
-        """
+    def _switch(self, journal: Journal, last: int, packed: Record | None) -> bool:
+        """Begins a generation without the records up to `last`; whether it holds none."""
         with self._exclusive():
             if self._ledger.journal is not journal:
-                return None
+                raise _OvertakenError
             self._settle()
             safe = "The journal still holds everything."
             with files.Refused(
@@ -110,7 +111,13 @@ class Checkpoint:
             base = Base(dict(self._ledger.refs), self._ledger.state)
             # A crash in here, before the new journal has its name, leaves the old one: it is applied once more.
             placed = self._ledger.placed
-            self._ledger.begin(base, newer, last)
+            # Whatever interrupts this, the pack may be all there is of the objects: the new journal may have its name.
+            self._pack_counts = True
+            try:
+                self._ledger.begin(base, newer, last)
+            except StateWriteError as error:
+                self._pack_counts = error.code == "flush-failed"
+                raise
             self._ledger.placed = placed
             return not newer
 

@@ -55,7 +55,7 @@ class Difference:
             if not now.startswith(b"{\n", value, head):
                 return tuple(path)
 
-    @property
+    @cached_property
     def keys(self) -> list[str]:
         """The top-level keys whose values differ, in their order, then those that are gone."""
         if self.path:

@@ -182,6 +182,16 @@ def corrupt(path: Path, cause: StateReadError) -> StateReadError:
     )
 
 
+def store_unreadable(path: Path, cause: OSError) -> StateReadError:
+    """The error for a store at `path` of which the system does not let us read a part."""
+    return StateReadError(
+        f"the store cannot be read: {cause.strerror or cause}: {cause.filename or path}. Nothing was changed; the state"
+        " file can be read with cat. Check the disk, the permissions, and the limit of open files (ulimit -n).",
+        path=path,
+        code="store-unreadable",
+    )
+
+
 def unreadable(path: Path, cause: OSError) -> StateReadError:
     """The error for a state file that the system does not let us read."""
     return StateReadError(

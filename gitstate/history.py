@@ -237,12 +237,15 @@ class History:
     def _by_prefix(self, prefix: str) -> Commit:
         prefix = prefix.lower()
         self._store.reader.look()
-        found = []
+        found, damage = [], None
         for object_id in self._store.repository.find(prefix):
             try:
                 commit = self._store.repository.commit(object_id)
-            except StateReadError:
-                continue  # a file or a folder of the history, no version
+            except StateReadError as error:
+                # Else it is a file or a folder of the history, no version.
+                if error.code != "not-a-commit":
+                    damage = error
+                continue
             if commit.tree != EMPTY_TREE and KEPT not in commit.note.extra:
                 found.append(commit)
         if len(found) == 1:
@@ -250,6 +253,8 @@ class History:
         if found:
             ids = tuple(commit.id for commit in found)
             raise self._not_found(prefix, f"several versions begin so: {', '.join(ids)}", ids)
+        if damage is not None:
+            raise damage
         raise self._not_found(prefix, "log() lists the versions")
 
     def _undoable(self, draft: Draft) -> tuple[Commit, Commit]:

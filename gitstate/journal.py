@@ -275,7 +275,10 @@ class Journal:
             StateReadError: the journal is damaged.
         """
         twin = Journal(self.path, self._descriptor, self._first, self.base)
-        return [record for record in twin.follow() if record.sequence <= self._sequence]
+        found = [record for record in twin.follow() if record.sequence <= self._sequence]
+        if twin._sequence < self._sequence:
+            raise _damaged(self.path, f"record {twin.next_sequence} is damaged")
+        return found
 
     def close(self) -> None:
         """Closes the file."""

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gitstate import files
-from gitstate.errors import StateReadError, StateWriteError
+from gitstate.errors import StateReadError, StateWriteError, store_unreadable
 from gitstate.journal import Journal, generations
 from gitstate.record import Base
 from gitstate.repository import Repository
@@ -167,9 +167,9 @@ class Layout:
                 if (self.git_dir / borrowed).exists():
                     why = "it would read from elsewhere"
                     raise self._untrusted(self.git_dir / borrowed, why, "remove that file")
+            self._check_format()
         except OSError as error:
-            raise self._unreadable(error) from error
-        self._check_format()
+            raise store_unreadable(self.store, error) from error
 
     def settings(self) -> Settings:
         """The settings that are stored, those of a new store where there is none.
@@ -194,7 +194,7 @@ class Layout:
                 code="settings-damaged",
             ) from error
         except OSError as error:
-            raise self._unreadable(error) from error
+            raise store_unreadable(self.store, error) from error
         return Settings(limit)
 
     def store_settings(self, settings: Settings) -> None:
@@ -301,14 +301,6 @@ class Layout:
                 path=self.store,
                 code="format-newer",
             )
-
-    def _unreadable(self, error: OSError) -> StateReadError:
-        return StateReadError(
-            f"the store cannot be read: {error.strerror}: {error.filename or self.store}. Nothing was changed; the state"
-            " file can be read with cat. Check the disk, the permissions, and the limit of open files (ulimit -n).",
-            path=self.store,
-            code="store-unreadable",
-        )
 
     def _untrusted(self, path: Path, why: str, remedy: str) -> StateReadError:
         return StateReadError(

@@ -127,17 +127,14 @@ class Ledger:
         """Makes `record` durable: it has happened. What it says is not known before `know`.
 
         Raises:
-            StateWriteError: it has not happened; with code `"flush-failed"` nobody knows, and the ledger is poisoned.
+            StateWriteError: it has not happened; with code `"flush-failed"` nobody knows.
         """
         # Whatever interrupts this, a Ctrl-C too, leaves the outcome to recovery.
         self.unknown = True
         try:
             self.journal.append(record)
         except StateWriteError as error:
-            if error.code == "flush-failed":
-                self.poison(error)
-            else:
-                self.unknown = False
+            self.unknown = error.code == "flush-failed"
             raise
 
     def note(self, record: Record) -> None:
@@ -160,13 +157,9 @@ class Ledger:
         """Makes the notes durable.
 
         Raises:
-            StateWriteError: the ledger is poisoned.
+            StateWriteError: with code `"flush-failed"`.
         """
-        try:
-            self.journal.flush()
-        except StateWriteError as error:
-            self.poison(error)
-            raise
+        self.journal.flush()
 
     def poison(self, error: StateWriteError) -> None:
         """Refuses everything from here on, until `reset`."""

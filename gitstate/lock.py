@@ -170,7 +170,9 @@ class StateLock:
                     self._write_holder(descriptor, operation)
                     return True
             except BaseException:
-                self._descriptor = self._owner = None
+                # Else they are those of another thread, which holds the lock.
+                if self._descriptor == descriptor:
+                    self._descriptor = self._owner = None
                 os.close(descriptor)
                 raise
             os.close(descriptor)

@@ -6,11 +6,12 @@ Where a writer was killed behind its commit point, and recovery is not possible 
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitstate import files
 from gitstate.draft import FAILURES
-from gitstate.errors import StateError, StateReadError, gone, unreadable
+from gitstate.errors import StateError, gone, store_unreadable, unreadable
 from gitstate.journal import NOWHERE, Mark, read_all
 from gitstate.record import Base, Record, RefChange, merge, state_after
 from gitstate.repository import BRANCH, Repository, blob_id
@@ -31,11 +32,7 @@ def _typed() -> Iterator[None]:
     except StateError:
         raise
     except OSError as error:
-        raise StateReadError(
-            f"the store cannot be read: {error.strerror or error}: {error.filename or 'below .pipeline'}. Nothing was"
-            " changed; the state file can be read with cat. Check the disk and the permissions.",
-            code="store-unreadable",
-        ) from error
+        raise store_unreadable(Path(error.filename or ".pipeline"), error) from error
 
 
 class Reader:

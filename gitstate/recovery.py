@@ -31,7 +31,7 @@ class Recovery:
     Attributes:
         done: whether this process has recovered the store, and has missed nothing since.
         settings: what is stored with the store, as it was when it was opened.
-        last_objects: the objects of the last record that is in place, whoever wrote it.
+        last_objects: those of the last record that should be in place, whoever wrote it; none after a recovery.
     """
 
     def __init__(
@@ -97,6 +97,7 @@ class Recovery:
                 tree = self._repository.commit(refs[BRANCH]).tree
                 state = self._repository.file_id(tree, self._layout.file_name)
             # A base may name only what is durable: no record tells what a power cut puts back in its place.
+            self._repository.flush_objects()
             self._repository.refs.flush(refs)
             known = {name: at for name, at in refs.items() if name in self._ledger.follows}
             base = Base(known, state)

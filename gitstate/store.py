@@ -127,7 +127,7 @@ class Store:
         if at is None:
             return None
         if self._head is None or self._head.commit.id != at:
-            # Somebody else's version was read in the journal just now.
+            # Somebody else's version may have been read in the journal just now.
             recent = {made.id: made for made in self._recovery.last_objects}
             commit = self.repository.commit(at, recent.get(at))
             name, tree = self.layout.file_name, recent.get(commit.tree)
@@ -278,7 +278,6 @@ class Store:
                 path=self.layout.state,
                 code="nested",
             )
-        self._ledger.refuse_poisoned()
         safe = "Nothing was changed."
         if not self._recovery.done:
             with files.Refused(StateWriteError, "cannot write here", self.layout.state, safe):
@@ -288,10 +287,15 @@ class Store:
         try:
             self.lock.acquire(timeout, operation)
             held = True
+            self._ledger.refuse_poisoned()
             with self._refused_store():
                 if self._recovery.catch_up():
                     self._note_recovered()
             yield
+        except StateWriteError as error:
+            if error.code == "flush-failed":
+                self._ledger.poison(error)
+            raise
         finally:
             # A block may be left in another thread than it was entered in; an interrupt may come before `held` is set.
             try:
@@ -341,9 +345,8 @@ class Store:
                 self.file.refuse_edit(found)
                 self._effects.place(record.state)
             except (StateConflictError, StateWriteError) as error:
-                if error.code == "flush-failed" and isinstance(error, StateWriteError):
-                    ledger.poison(error)  # renamed, and committed: recovery goes on from here
-                else:
+                # Else it is renamed, and committed: recovery goes on from here.
+                if error.code != "flush-failed":
                     self._take_back(record)
                 raise
         # Without the state: that is in place, and a later transaction's must not be replaced by it.
@@ -364,15 +367,13 @@ class Store:
             ledger.append(Record(ledger.journal.next_sequence, aborts=record.sequence))
         except StateWriteError as error:
             ledger.unknown = True
-            unknown = StateWriteError(
+            raise StateWriteError(
                 f"the transaction could neither be finished nor taken back: {error.__cause__}: {self.layout.state}."
                 " Whether it happened is decided when the state is opened again; nothing older is lost. Check the disk,"
                 " then open it again.",
                 path=self.layout.state,
                 code="flush-failed",
-            )
-            ledger.poison(unknown)
-            raise unknown from error
+            ) from error
         ledger.unknown = False
 
     def _refuse_lost_lock(self) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,10 @@ from gitstate import (
     StateTransactionError,
     StateValidationError,
     StateWriteError,
+    VersionNotFoundError,
     files,
+    journal,
+    lock,
 )
 from gitstate.repository import Repository, loose
 
@@ -445,14 +449,14 @@ def test_a_state_that_is_unusual_is_reported_by_every_transaction(path: Path) ->
             state.write({"phase1": {"status": "odd"}, "n": number})
 
 
-def test_a_journal_that_begins_from_the_repository_flushes_the_refs_first(
+def test_a_journal_that_begins_from_the_repository_flushes_refs_and_objects_first(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The branch's file may have been written again, and its older content be what is on disk."""
     state = _with_versions(path, 3)
     leave(state)
-    for journal in (path.parent / ".pipeline").glob("journal.0*"):
-        journal.unlink()
+    began = time.time_ns()
+    _journal(path).unlink()
     flushed = []
     real = os.fsync
     monkeypatch.setattr(
@@ -462,7 +466,11 @@ def test_a_journal_that_begins_from_the_repository_flushes_the_refs_first(
     assert fresh(path).write({"n": 3})
 
     names = [os.path.relpath(name, state.git_dir) for name in flushed]
-    assert names.index("refs/heads/main") < names.index("../journal.new")
+    before = names[: names.index("../journal.new")]
+    assert "refs/heads/main" in before
+    loose = [path for path in state.git_dir.glob("objects/??/*") if path.stat().st_mtime_ns < began]
+    assert len(loose) >= 9
+    assert {os.path.relpath(path, state.git_dir) for path in loose} <= set(before)
 
 
 def test_a_merge_of_packs_that_was_killed_before_it_deleted_is_made_again_and_loses_nothing(
@@ -497,3 +505,187 @@ def test_a_merge_of_packs_that_was_killed_before_it_deleted_is_made_again_and_lo
 
     assert [version.serial for version in fresh(path).log()] == list(range(18, 0, -1))
     judge(path, [], None)
+
+
+def _loses_what_was_not_flushed(path: Path, flushed: set[int]) -> None:
+    """A power cut leaves loose objects whose inode is not in `flushed` without their content."""
+    for each in (path.parent / ".pipeline/repo/objects").glob("??/*"):
+        if each.stat().st_ino not in flushed:
+            each.chmod(0o644)
+            each.write_bytes(b"")
+
+
+@pytest.mark.parametrize("ends", ["interrupted", "refused"])
+def test_a_checkpoint_that_ends_behind_its_new_journal_leaves_the_pack(
+    ends: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That journal counts already, without the objects: the pack is all there is of them."""
+    state = _with_versions(path, 5)
+    flushed: set[int] = set()
+    real, real_sync = os.fsync, journal.sync_published
+    monkeypatch.setattr(os, "fsync", lambda fd: (flushed.add(os.fstat(fd).st_ino), real(fd))[1])
+
+    def sync(directory: Path) -> None:
+        if ends == "refused":
+            raise StateWriteError("the disk refused", code="flush-failed")
+        real_sync(directory)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(journal, "sync_published", sync)
+        with pytest.raises((KeyboardInterrupt, StateWriteError)):
+            state.checkpoint()
+    if ends == "refused":
+        with pytest.raises(StateTransactionError, match="flush failed"):
+            state.write({"n": "too early"})
+    leave(state)
+    fresh(path).write({"n": 5})
+    leave(state)
+    _loses_what_was_not_flushed(path, flushed)
+
+    assert [version.read()["n"] for version in fresh(path).log()] == [5, 4, 3, 2, 1, 0]
+
+
+def test_a_checkpoint_on_a_full_disk_leaves_no_pack_behind(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = _with_versions(path, 3)
+    real = files.write_new
+
+    def full(name: Any, *args: Any, **kwargs: Any) -> Any:
+        if "journal.new" in os.fspath(name):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(files, "write_new", full)
+    with pytest.raises(StateWriteError):
+        state.checkpoint()
+    monkeypatch.undo()
+
+    assert list(state.git_dir.glob("objects/pack/*")) == []
+    assert state.verify().ok
+
+
+def test_a_thread_that_is_interrupted_as_it_waits_takes_no_lock_from_another(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = _with_versions(path, 1)
+    inside, go, ended = threading.Event(), threading.Event(), []
+
+    def hold() -> None:
+        with state.transaction() as txn:
+            txn.data["n"] = "held"
+            inside.set()
+            go.wait(60)
+        ended.append("committed")
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    inside.wait(60)
+    real = lock.lock_descriptor
+
+    def interrupted(descriptor: int, *, blocking: bool) -> bool:
+        if threading.current_thread() is not holder:
+            raise KeyboardInterrupt
+        return real(descriptor, blocking=blocking)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lock, "lock_descriptor", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            state.write({"n": "interrupted"})
+    go.set()
+    holder.join()
+
+    assert ended == ["committed"]
+    assert fresh(path).write({"n": "next"}) is not None
+
+
+def test_a_checkpoint_does_not_leave_out_records_behind_a_damaged_one(path: Path) -> None:
+    state = _with_versions(path, 5)
+    content = bytearray(_journal(path).read_bytes())
+    content[3 * 4096 + 80] ^= 1
+    _journal(path).write_bytes(content)
+
+    with pytest.raises(StateReadError) as caught:
+        state.checkpoint()
+
+    assert caught.value.code == "journal-damaged"
+    with pytest.raises(StateReadError, match="journal is damaged"):
+        fresh(path).write({"n": 5})
+
+
+def test_who_waited_while_a_flush_failed_writes_nothing_either(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = _with_versions(path, 1)
+    refused: list[str] = []
+    waits = threading.Event()
+
+    def wait() -> None:
+        waits.set()
+        try:
+            state.write({"n": "waited"})
+        except StateError as error:
+            refused.append(error.code)
+
+    def fail(descriptor: int) -> None:
+        monkeypatch.undo()
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    waiter = threading.Thread(target=wait)
+    with pytest.raises(StateWriteError), state.transaction() as txn:
+        txn.data["n"] = 1
+        waiter.start()
+        waits.wait(60)
+        time.sleep(0.05)  # it has gone past whatever it looks at before it waits
+        monkeypatch.setattr(files, "flush_data", fail)
+    waiter.join()
+
+    assert refused == ["reopen"]
+    with pytest.raises(StateTransactionError):
+        state.write({"n": 2})
+
+
+@pytest.mark.parametrize("separator", ["\x85", "\u2028", "\u2029"])
+def test_a_backup_with_an_odd_line_break_in_its_name_is_found_after_git_packs_the_refs(
+    separator: str, path: Path
+) -> None:
+    state = _with_versions(path, 1)
+    state.create_backup(f"a{separator}b")
+    state.close()
+    git(state, "pack-refs", "--all")
+
+    assert fresh(path).read(at=f"a{separator}b") == {"n": 0}
+    with pytest.raises(VersionNotFoundError):
+        fresh(path).read(at="a")
+
+
+def test_a_format_that_cannot_be_read_is_a_typed_error_wherever_it_is_looked_at(path: Path) -> None:
+    state = _with_versions(path, 1)
+    (path.parent / ".pipeline/format").unlink()
+    (path.parent / ".pipeline/format").mkdir()
+
+    for ask in (state.list_backups, lambda: fresh(path).write({"n": 1})):
+        with pytest.raises(StateReadError) as caught:
+            ask()
+        assert caught.value.code == "store-unreadable"
+
+
+def test_a_damaged_version_is_damaged_by_whatever_name(path: Path) -> None:
+    state = _with_versions(path, 3)
+    version = next(state.log())
+    state.close()
+    leave(state)
+    for pack in state.git_dir.glob("objects/pack/*.pack"):
+        aside = path.with_name(pack.name)
+        pack.rename(aside)
+        pack.with_suffix(".idx").unlink()
+        git(state, "unpack-objects", "-q", input=aside.read_bytes())
+    damaged = state.git_dir / "objects" / version.id[:2] / version.id[2:]
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"damaged")
+
+    for name in (version, version.id, version.id[:8], version.serial):
+        with pytest.raises(StateReadError) as caught:
+            fresh(path).read(at=name)
+        assert caught.value.code == "object-damaged"

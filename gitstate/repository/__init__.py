@@ -162,8 +162,16 @@ class Repository:
             return False
         return True
 
+    def flush_objects(self) -> None:
+        """Makes every object that is there durable.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        files.sync_tree(self._objects_dir)
+
     def holds_files(self) -> bool:
-        """Whether any tree has an entry, as that of every version does, and none of an audit trail. Reads them all.
+        """Whether any tree has an entry, as that of every version does. Reads all objects.
 
         Raises:
             StateReadError: an object is damaged.
@@ -205,7 +213,7 @@ class Repository:
         return [
             made
             for made in objects
-            if not self._loose.contains(made.id) and not self._readable_packed(made.id)
+            if not self._loose.contains(made.id) and not self._readable_stored(made.id)
         ]
 
     def pack(self, objects: Collection[GitObject], scratch: Path) -> Path:
@@ -319,7 +327,7 @@ class Repository:
         _inherited.append(self._objects)
         self._objects = None
 
-    def _readable_packed(self, object_id: str) -> bool:
+    def _readable_stored(self, object_id: str) -> bool:
         try:
             self._read_stored(object_id)
         except StateReadError:

@@ -100,7 +100,9 @@ class LooseObjects:
             try:
                 return self._write(path, loose)
             except FileNotFoundError:
-                continue  # `git gc --prune=now` removes even what is just being written (PITFALLS G3)
+                # New, or removed by Git because it was empty; `git gc --prune=now` removes even what is just being
+                # written (PITFALLS G3).
+                os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
             except PermissionError:
                 # Windows does not rename over a file that is read-only, as Git's objects are, or open.
                 if os.path.exists(path):
@@ -112,7 +114,7 @@ class LooseObjects:
         folder = os.path.dirname(path)
         temporary = folder + os.sep + _TEMPORARY + files.token()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        descriptor = _open_in(folder, temporary, flags)
+        descriptor = os.open(temporary, flags, 0o444)
         try:
             try:
                 files.write_all(descriptor, loose)
@@ -123,16 +125,6 @@ class LooseObjects:
             with contextlib.suppress(OSError):
                 files.remove(temporary)
             raise
-
-
-def _open_in(folder: str, path: str, flags: int) -> int:
-    for _ in range(_TRIES):
-        try:
-            return os.open(path, flags, 0o444)
-        except FileNotFoundError:
-            # New, or removed by Git because it was empty (PITFALLS G3), perhaps once more between these two calls.
-            os.makedirs(folder, 0o700, exist_ok=True)
-    return os.open(path, flags, 0o444)
 
 
 def _damaged(path: str) -> bool:

@@ -122,11 +122,17 @@ def unpack_loose(made: GitObject) -> Raw:
 
 def object_id(kind: bytes, content: bytes) -> str:
     """Git's id of an object."""
-    whole = b"%s %d\0" % (kind, len(content)) + content
-    return hashlib.sha1(whole, usedforsecurity=False).hexdigest()
+    return _id(_whole(kind, content))
 
 
 def _make(kind: bytes, content: bytes) -> GitObject:
-    whole = b"%s %d\0" % (kind, len(content)) + content
-    made = hashlib.sha1(whole, usedforsecurity=False).hexdigest()
-    return GitObject(made, zlib.compress(whole, _FASTEST if len(whole) > _SHORT else _STORED))
+    whole = _whole(kind, content)
+    return GitObject(_id(whole), zlib.compress(whole, _FASTEST if len(whole) > _SHORT else _STORED))
+
+
+def _whole(kind: bytes, content: bytes) -> bytes:
+    return b"%s %d\0" % (kind, len(content)) + content
+
+
+def _id(whole: bytes) -> str:
+    return hashlib.sha1(whole, usedforsecurity=False).hexdigest()

@@ -134,7 +134,8 @@ class Refs:
             with open(
                 self._git_dir / "packed-refs", encoding="utf-8", errors="surrogateescape"
             ) as file:
-                lines = file.read().splitlines()
+                # Not splitlines: a name may hold what that takes for a line break.
+                lines = file.read().split("\n")
         except FileNotFoundError:
             return {}
         except OSError as error:
