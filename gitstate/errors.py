@@ -175,7 +175,7 @@ def gone(path: Path) -> StateReadError:
 def corrupt(path: Path, cause: StateReadError) -> StateReadError:
     """The error for a state file whose bytes are not a JSON object."""
     return StateReadError(
-        f'the state file is {cause}: {path}. Nothing was changed. restore_backup("HEAD") puts the newest version back'
+        f'the state file cannot be used: {cause}: {path}. Nothing was changed. restore_backup("HEAD") puts the newest version back'
         " and keeps these bytes under refs/corrupt/; without history, mend the file by hand.",
         path=path,
         code=cause.code,

@@ -33,6 +33,7 @@ LINUX = sys.platform.startswith("linux")
 KILLED = 137
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked here")
+needs_git = pytest.mark.skipif(GIT is None, reason="stock git is not installed")
 
 Document = dict[str, Any]
 
@@ -478,7 +479,7 @@ WRITING = [
     "ftruncate",
     "posix_fallocate",
 ]
-READING = ("pread", "listdir", "scandir", "stat")
+READING = ("pread", "read", "lseek", "listdir", "scandir", "stat", "fstat", "fchmod", "fchown")
 _TWO_PATHS = {"rename", "replace", "link", "symlink"}
 
 

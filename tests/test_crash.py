@@ -580,6 +580,7 @@ def _life(
         state = WORKLOADS[workload].prepare(path, ack)
         with dying_before(death or (lambda call: False)):
             WORKLOADS[workload].act(state, ack)
+        assert death is None, "it did not die"
         leave(state)
 
     return live
@@ -703,10 +704,10 @@ def _cut_power(cut: Cut, disk: Disk, choose: Callable[[list[Any]], Any], first: 
 # -- SIGKILL -------------------------------------------------------------------------------------------------------
 
 
-def test_writers_killed_at_random_lose_nothing_that_they_were_promised(path: Path) -> None:
+def test_writers_killed_at_random_lose_nothing_that_they_were_promised(
+    path: Path, seed: str
+) -> None:
     kills, writers = 200, 4
-    seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")
     chance = random.Random(seed)
     acks: list[tuple[int, int, str]] = []
 

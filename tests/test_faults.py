@@ -76,7 +76,7 @@ WORKS = {
 
 
 class Fault:
-    """Lets the call with a number fail, or be short; and with `lasting` every later one that could."""
+    """Lets the call with a number fail; and with `lasting` every later one that could."""
 
     def __init__(self, number: int, how: str, *, lasting: bool) -> None:
         self.reached: Call | None = None

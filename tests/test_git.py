@@ -26,12 +26,13 @@ from oracle import (
     leave,
     locks_branch,
     moves_branch,
+    needs_git,
     replaces_state,
 )
 
 from gitstate import PipelineState, StateConflictError, Version
 
-pytestmark = pytest.mark.skipif(GIT is None, reason="stock git is not installed")
+pytestmark = needs_git
 
 FSCK = ("fsck", "--strict", "--no-progress", "--no-dangling")
 

@@ -489,9 +489,15 @@ def test_a_first_one_that_was_stopped_keeps_nobody_out(queued: StateLock) -> Non
     os.kill(stopped.pid, signal.SIGSTOP)
     queued.release()
 
-    for _ in range(3):
-        queued.acquire(None, "pass by")
-        queued.release()
+    def pass_by(tell: Tell) -> None:
+        for _ in range(3):
+            queued.acquire(None, "pass by")
+            queued.release()
+        tell("passed")
+
+    passing = fork(pass_by)
+    passing.await_line()
+    passing.wait()
     os.kill(stopped.pid, signal.SIGKILL)
     os.waitpid(stopped.pid, 0)
 

@@ -11,7 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from oracle import Call, Tell, file_calls, fork, forks, fresh, git, judge, judge_disk, leave
+from oracle import (
+    Call,
+    Tell,
+    file_calls,
+    fork,
+    forks,
+    fresh,
+    git,
+    judge,
+    judge_disk,
+    leave,
+    needs_git,
+)
 from pydantic import BaseModel, model_validator
 
 from gitstate import (
@@ -122,6 +134,7 @@ def test_an_edit_is_flushed_before_anything_is_built_on_it(
     assert os.fspath(path.parent) in flushed
 
 
+@needs_git
 def test_an_object_that_is_there_and_cannot_be_replaced_is_believed(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,6 +324,7 @@ def test_verifying_changes_nothing_even_where_recovery_is_due(path: Path) -> Non
     assert changed <= {"pipeline.json.lock"}
 
 
+@needs_git
 def test_checkpoints_beside_many_writers_succeed_and_pack_nothing_twice(path: Path) -> None:
     def work(tell: Any) -> None:
         state = fresh(path)
@@ -333,6 +347,7 @@ def test_checkpoints_beside_many_writers_succeed_and_pack_nothing_twice(path: Pa
     assert len(ids) < 1.2 * len(set(ids))
 
 
+@needs_git
 def test_a_pack_that_a_recovery_overtakes_goes_and_takes_no_object_with_it(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -646,6 +661,7 @@ def test_who_waited_while_a_flush_failed_writes_nothing_either(
         state.write({"n": 2})
 
 
+@needs_git
 @pytest.mark.parametrize("separator", ["\x85", "\u2028", "\u2029"])
 def test_a_backup_with_an_odd_line_break_in_its_name_is_found_after_git_packs_the_refs(
     separator: str, path: Path
@@ -671,6 +687,7 @@ def test_a_format_that_cannot_be_read_is_a_typed_error_wherever_it_is_looked_at(
         assert caught.value.code == "store-unreadable"
 
 
+@needs_git
 def test_a_damaged_version_is_damaged_by_whatever_name(path: Path) -> None:
     state = _with_versions(path, 3)
     version = next(state.log())
@@ -689,3 +706,24 @@ def test_a_damaged_version_is_damaged_by_whatever_name(path: Path) -> None:
         with pytest.raises(StateReadError) as caught:
             fresh(path).read(at=name)
         assert caught.value.code == "object-damaged"
+
+
+def test_a_checkpoint_flushes_the_refs_before_it_begins_a_journal_without_their_moves(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = _with_versions(path, 3)
+    calls: list[str] = []
+    real, real_rename = os.fsync, os.rename
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (calls.append(os.readlink(f"/proc/self/fd/{fd}")), real(fd))[1]
+    )
+    monkeypatch.setattr(
+        os, "rename", lambda old, new: (calls.append(os.fspath(old)), real_rename(old, new))[1]
+    )
+
+    state.checkpoint()
+
+    names = [os.path.relpath(name, state.git_dir) for name in calls]
+    begun = len(names) - 1 - names[::-1].index("../journal.new")  # renamed, behind its flush
+    assert "refs/heads/main" in names[:begun]
+    assert "refs/heads" in names[:begun]

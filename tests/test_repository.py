@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 from dulwich.object_store import DiskObjectStore
 from oracle import (
-    GIT,
     Call,
     counted,
     file_calls,
@@ -27,6 +26,7 @@ from oracle import (
     judge_disk,
     leave,
     loose_objects,
+    needs_git,
     places_object,
 )
 
@@ -43,8 +43,6 @@ from gitstate.repository import (
     make_commit,
 )
 from gitstate.trailers import Note
-
-needs_git = pytest.mark.skipif(GIT is None, reason="stock git is not installed")
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ from oracle import (
     in_parallel,
     judge,
     leave,
+    needs_git,
 )
 
 from gitstate import PipelineState
@@ -235,7 +236,7 @@ GIT_WRITERS = 4
 TRANSACTIONS_OF_ONE_COMMAND = 15
 
 
-@pytest.mark.skipif(GIT is None, reason="stock git is not installed")
+@needs_git
 def test_git_in_a_loop_beside_writers_and_a_checkpointer_takes_nothing(
     path: Path, tmp_path: Path, seed: str, scale: Callable[[int, int], int]
 ) -> None:
@@ -300,7 +301,7 @@ def test_git_in_a_loop_beside_writers_and_a_checkpointer_takes_nothing(
     state.close()
 
 
-@pytest.mark.skipif(GIT is None, reason="stock git is not installed")
+@needs_git
 @pytest.mark.parametrize("packs", [1, 16], ids=["few packs", "packs to be written together"])
 def test_a_repack_at_any_file_call_of_a_checkpoint_is_no_error_and_does_no_damage(
     packs: int, path: Path, tmp_path: Path

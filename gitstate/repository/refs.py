@@ -90,7 +90,7 @@ class Refs:
                 elif at in expected:
                     self._publish(lock, path, spare, self._beside(_OLDER, name))
                 else:
-                    raise self._moved(name, at)
+                    raise self._moved(name, at, expected)
             except BaseException:
                 self._unlock(lock, new)
                 raise
@@ -270,10 +270,15 @@ class Refs:
             code="ref-unreadable",
         )
 
-    def _moved(self, name: str, at: str | None) -> StateConflictError:
+    def _moved(
+        self, name: str, at: str | None, expected: Collection[str | None]
+    ) -> StateConflictError:
+        known = next((id_ for id_ in reversed(list(expected)) if id_ is not None), None)
+        git, back = f"git --git-dir={self._git_dir}", f"{name} {known}" if known else f"-d {name}"
+        keep = f"Keep their commit ({git} branch theirs {at}), then put" if at else "Put"
         return StateConflictError(
-            f"somebody else moved {name} to {at or 'nothing'}: {self._git_dir}. Nothing was overwritten. Keep what is"
-            f" there under another name, then put the ref back with git --git-dir={self._git_dir} update-ref.",
+            f"somebody else moved {name} to {at or 'nothing'}: {self._git_dir}. Nothing was overwritten. {keep} the ref"
+            f" back ({git} update-ref {back}).",
             path=self._git_dir / name,
             code="ref-moved",
         )

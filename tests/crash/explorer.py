@@ -1,7 +1,4 @@
-"""Explores what a power cut may leave of a workload, opens each of it with gitstate, and judges.
-
-python tests/crash/explorer.py --states 200000 [--recoveries 20000] [--seed 7]
-"""
+"""Explores what a power cut may leave of a workload, opens each of it with gitstate, and judges."""
 
 from __future__ import annotations
 
@@ -194,7 +191,7 @@ def explore(
             if number % share[1] != share[0]:
                 continue
             where = f"{name}, seed {seed}: event {moment.number}, {what}, state {number}"
-            cut_again = deeper > 0 and judged % deeper == deeper // 2
+            cut_again = deeper > 0 and number % deeper == deeper // 2
             try:
                 recorded = judge_state(
                     image, moment.expected, scratch / "state", number, recover=cut_again

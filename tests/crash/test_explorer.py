@@ -21,8 +21,11 @@ pytestmark = pytest.mark.skipif(
     reason="processes are forked, and files found by /proc/self/fd",
 )
 
-# Of each workload; two of them are too short to have so many.
-STATES, RECOVERIES = 800, 80
+# Of each workload.
+STATES, RECOVERIES = 1_200, 120
+LEAST_STATES = 700
+"""What every workload has; the shortest have not many more."""
+
 LONG_STATES, LONG_RECOVERIES = 13_000, 1_300
 
 
@@ -38,7 +41,8 @@ def test_whatever_a_power_cut_leaves_is_recovered(
 
     judged, recoveries = found[name]
     print(f"{judged} states, {recoveries} of recoveries")
-    assert judged > (300 if name.startswith("first_write") else 0.9 * states)
+    assert judged >= LEAST_STATES
+    assert recoveries > 0
 
 
 # -- the models ----------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ def test_a_precaution_that_is_taken_out_is_missed(
     names = random.Random(seed).sample(list(MUTANTS), scale(SAMPLE, len(MUTANTS)))
     survivors = []
     for number, name in enumerate(names):
-        caught = MUTANTS[name].caught(tmp_path / str(number))
+        caught = MUTANTS[name].caught(tmp_path / str(number), seed)
         print(f"{name}: {caught or 'NOT CAUGHT'}", flush=True)
         if caught is None:
             survivors.append(name)
