@@ -496,10 +496,11 @@ def test_a_first_one_that_was_stopped_keeps_nobody_out(queued: StateLock) -> Non
         tell("passed")
 
     passing = fork(pass_by)
-    passing.await_line()
-    passing.wait()
-    os.kill(stopped.pid, signal.SIGKILL)
-    os.waitpid(stopped.pid, 0)
+    try:
+        passing.await_line()
+    finally:
+        for child in (passing, stopped):
+            child.kill()
 
     assert not _queue_is_taken(queued)
 

@@ -4,7 +4,8 @@
 
 The floor and gitstate take turns in blocks of 25, each after a `sync`, so that neither pays for what the other left
 dirty, and so do the documents, as every replaced file makes the next ones dearer for some minutes on ext4 without a
-journal; hence few blocks, too. Medians of all single calls, and their ratio, which is the figure to quote: absolute times are the machine's.
+journal; hence few blocks, too. Medians of all single calls, and their ratio, which is the figure to quote: absolute
+times are the machine's.
 """
 
 from __future__ import annotations

@@ -6,8 +6,10 @@ suite catches is a precaution that no test proves.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -62,16 +64,22 @@ class Mutant:
         ]
         command += ["-c", os.fspath(ROOT / "pyproject.toml"), os.fspath(ROOT / self.suite)]
         command += ["--seed", seed, *(["-k", self.tests] if self.tests else [])]
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE_SECONDS,
-        )
-        assert done.returncode in {0, 1}, done.stdout + done.stderr
-        failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+        output = folder / "output"
+        # To a file, and with all its children: one that outlives the tests would keep a pipe open.
+        with (
+            output.open("wb") as file,
+            subprocess.Popen(
+                command, cwd=folder, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+            ) as process,
+        ):
+            try:
+                status = process.wait(PATIENCE_SECONDS)
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+        said = output.read_text(errors="replace")
+        assert status in {0, 1}, said
+        failed = [line for line in said.splitlines() if line.startswith("FAILED")]
         return failed[0].split(" - ")[0].removeprefix("FAILED ") if failed else None
 
 

@@ -22,11 +22,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 # Of each workload.
-STATES, RECOVERIES = 1_200, 120
+STATES, RECOVERIES = 1_200, 150
 LEAST_STATES = 700
 """What every workload has; the shortest have not many more."""
 
-LONG_STATES, LONG_RECOVERIES = 13_000, 1_300
+LONG_STATES, LONG_RECOVERIES = 13_000, 1_500
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
