@@ -40,11 +40,6 @@ _QUEUE_POLL_SECONDS: Final = 0.01
 _PATIENCE_SECONDS: Final = 0.25
 """How often the others ask for the lock all the same: the first one may have been stopped."""
 
-TURN_SECONDS: Final = 0.005
-"""How long whoever got the lock may take it again past the queue: each process has to read what the others wrote before
-it, and finds its own memory cold, which together costs as much as a small transaction.
-"""
-
 _NAME_OFFSET: Final = 1
 """The holder's name begins after the first byte, which Windows locks against reading."""
 
@@ -118,7 +113,6 @@ class StateLock:
         self._queue = queue
         self._descriptor: int | None = None
         self._owner: int | None = None
-        self._turn_end = 0.0
         _locks.add(self)
 
     def held_here(self) -> bool:
@@ -133,8 +127,6 @@ class StateLock:
             StateWriteError: the lock file cannot be made or opened.
         """
         now = time.monotonic()
-        if now < self._turn_end and self._try(operation):
-            return
         deadline = math.inf if timeout is None else now + timeout
         patience = min(now + _PATIENCE_SECONDS, deadline)
         place = _Place(self._queue)
@@ -146,7 +138,6 @@ class StateLock:
                     poll, first_since = _QUEUE_POLL_SECONDS, now
                 if place.first or now >= patience:
                     if self._try(operation):
-                        self._turn_end = now + TURN_SECONDS
                         return
                     if now >= deadline:
                         raise self._busy(timeout)

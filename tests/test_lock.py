@@ -12,13 +12,14 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from filelock import lock_descriptor, unlock_descriptor
 from oracle import Child, Tell, fork, forks
 
 from gitstate import PipelineState, StateError, StateLockError, StateWriteError
-from gitstate.lock import TURN_SECONDS, StateLock, host
+from gitstate.lock import StateLock, host
 
 pytestmark = forks
 
@@ -404,17 +405,14 @@ def queued(tmp_path: Path) -> Iterator[StateLock]:
 
 
 def _always_back(lock: StateLock) -> Child:
-    """A process that lets go of the lock only to take it again at once, and notes each time, until it is killed.
-
-    It holds the lock for longer than a turn lasts.
-    """
+    """A process that lets go of the lock only to take it again at once, and writes down its turns, until it is killed."""
 
     def work(tell: Tell) -> None:
         turns = os.open(lock.path.with_name("turns"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         tell("going")
         while True:
             lock.acquire(None, "again")
-            time.sleep(1.2 * TURN_SECONDS)
+            time.sleep(0.002)
             os.write(turns, b".")
             lock.release()
 
@@ -444,35 +442,21 @@ def test_who_waits_is_next_even_if_the_holder_wants_it_again_at_once(queued: Sta
     assert sum(missed) <= 2 * len(missed), missed
 
 
-@pytest.mark.parametrize("over", [False, True])
-def test_who_came_by_the_queue_passes_it_by_until_its_turn_is_over(
-    over: bool, queued: StateLock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gitstate.lock.TURN_SECONDS", 0.0 if over else 60.0)
-    queued.acquire(None, "first")
-    queued.release()
-    queue = queued.path.with_name("queue.lock")
-    queue.unlink()
-
-    queued.acquire(None, "again")
-
-    assert queued.held_here()
-    assert queue.exists() == over
-    queued.release()
-
-
-def test_a_turn_is_no_right_to_a_lock_that_somebody_else_holds(
+def test_who_waits_long_asks_less_and_less_often(
     queued: StateLock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gitstate.lock.TURN_SECONDS", 60.0)
-    queued.acquire(None, "first")
-    queued.release()
     holder = _holder(queued.path)
+    waits: list[float] = []
+    clock = SimpleNamespace(monotonic=lambda: sum(waits), sleep=waits.append)
 
-    with pytest.raises(StateLockError):
-        queued.acquire(0.1, "again")
-
+    with monkeypatch.context() as patched, pytest.raises(StateLockError):
+        patched.setattr("gitstate.lock.time", clock)
+        queued.acquire(5.0, "wait")
     holder.finish()
+
+    assert waits[0] < 0.001
+    assert waits == sorted(waits)
+    assert len(waits) < 1_000
 
 
 def test_a_first_one_that_was_stopped_keeps_nobody_out(queued: StateLock) -> None:

@@ -302,13 +302,6 @@ MUTANTS: Final = {
         "tests/test_lock.py",
         "stopped",
     ),
-    "a turn never ends": Mutant(
-        "lock.py",
-        "self._turn_end = now + TURN_SECONDS",
-        "self._turn_end = math.inf",
-        "tests/test_lock.py",
-        "turn or wants_it_again_at_once",
-    ),
     "a pack has no mark while it has no index": Mutant(
         "repository/packs.py",
         "            files.write_new(mark, _OUR_MARK)\n",
