@@ -135,17 +135,15 @@ class StateLock:
                 now = time.monotonic()
                 if not place.first:
                     place.ask()
-                    poll, first_since = _QUEUE_POLL_SECONDS, now
+                    first_since = now
                 if place.first or now >= patience:
                     if self._try(operation):
                         return
                     if now >= deadline:
                         raise self._busy(timeout)
                     patience = min(now + _PATIENCE_SECONDS, deadline)
-                if place.first:
-                    wait = max(_FIRST_POLL_SECONDS, _BACK_OFF * (now - first_since))
-                    poll = min(wait, _QUEUE_POLL_SECONDS)
-                time.sleep(poll)
+                poll = max(_FIRST_POLL_SECONDS, _BACK_OFF * (now - first_since))
+                time.sleep(min(poll, _QUEUE_POLL_SECONDS) if place.first else _QUEUE_POLL_SECONDS)
         finally:
             place.leave()
 

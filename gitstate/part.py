@@ -22,11 +22,12 @@ from gitstate import files
 BLOCK: Final = 4096
 """Parts begin on multiples of so many bytes."""
 
-HEADER_SIZE: Final = 64
-"""Bytes of a part before its payload."""
-
 _PREFIX: Final = struct.Struct("<8s16sQQQ")
 _DIGEST_SIZE: Final = 16
+
+HEADER_SIZE: Final = _PREFIX.size + _DIGEST_SIZE
+"""Bytes of a part before its payload."""
+
 _MAX_AHEAD: Final = 16 * BLOCK
 
 
