@@ -15,6 +15,7 @@ compare it; the words of a message may change. Every error can be pickled, so it
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -189,6 +190,19 @@ def store_unreadable(path: Path, cause: OSError) -> StateReadError:
         " file can be read with cat. Check the disk, the permissions, and the limit of open files (ulimit -n).",
         path=path,
         code="store-unreadable",
+    )
+
+
+def moved(git_dir: Path, name: str, known: str | None, at: str | None) -> StateConflictError:
+    """The error for a ref that is at an id which no record gave it; `known` is where it should be."""
+    git = f"git --git-dir={shlex.quote(str(git_dir))}"
+    keep = f"Keep their commit ({git} branch theirs {at}), then put" if at else "Put"
+    back = f"{name} {known}" if known else f"-d {name}"
+    return StateConflictError(
+        f"somebody else moved {name} from {known or 'nothing'} to {at or 'nothing'}: {git_dir}. Nothing was overwritten."
+        f" {keep} the ref back ({git} update-ref {back}).",
+        path=git_dir / name,
+        code="ref-moved",
     )
 
 

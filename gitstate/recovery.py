@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from gitstate import journal
-from gitstate.errors import StateConflictError, StateReadError, StateWriteError
+from gitstate.errors import StateReadError, StateWriteError, moved
 from gitstate.record import Base, Record, merge, state_after
 from gitstate.repository import BRANCH
 
@@ -166,15 +166,7 @@ class Recovery:
         if known is not None and (at is None or not self._repository.readable(at)):
             self._repository.refs.move(BRANCH, (None, at), known)
             return
-        path = self._layout.git_dir
-        back = f"update-ref {BRANCH} {known}" if known else f"update-ref -d {BRANCH}"
-        raise StateConflictError(
-            f"somebody else moved {BRANCH} from {known or 'nothing'} to {at}: {path}. Nothing was changed. Keep their"
-            f" commit (git --git-dir={path} branch theirs main), then put the branch back"
-            f" (git --git-dir={path} {back}).",
-            path=path,
-            code="ref-moved",
-        )
+        raise moved(self._layout.git_dir, BRANCH, known, at)
 
     def _branch_missing(self) -> StateReadError:
         return StateReadError(

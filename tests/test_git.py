@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -583,6 +584,14 @@ def test_a_branch_that_cannot_be_repaired_just_now_is_answered_from_the_journal(
     assert told == [[{"n": 3, "text": "line 3"}, [3, 2, 1], 2]]
 
 
+def _do_as_advised(error: StateConflictError) -> None:
+    """Runs the commands that the message names."""
+    commands = re.findall(r"\((git [^)]*)\)", str(error))
+    assert len(commands) == 2, str(error)
+    for command in commands:
+        subprocess.run(command, shell=True, check=True, env=git_environment())
+
+
 @pytest.mark.parametrize("handle", ["same handle", "new handle"])
 def test_a_branch_that_somebody_moved_is_a_conflict_and_nothing_is_overwritten(
     handle: str, path: Path
@@ -604,9 +613,9 @@ def test_a_branch_that_somebody_moved_is_a_conflict_and_nothing_is_overwritten(
         assert git(state, "rev-parse", "main").decode().strip() == theirs
         assert path.read_bytes() == content
     assert state.read()["n"] == 3
-    git(state, "branch", "theirs", "main")
-    git(state, "update-ref", "refs/heads/main", ours)  # as the error advises
+    _do_as_advised(caught.value)
 
+    assert git(state, "rev-parse", "main").decode().strip() == ours
     assert _increment(state).serial == 4
     assert git(state, "rev-parse", "theirs").decode().strip() == theirs
     assert counted(judge(path, [], None)) == [1, 2, 3, 4]
@@ -616,7 +625,6 @@ def test_a_branch_that_somebody_moves_while_a_block_runs_keeps_their_commit_and_
     path: Path,
 ) -> None:
     state = _versions(path, 3)
-    ours = git(state, "rev-parse", "main").decode().strip()
     theirs = ""
 
     with state.transaction() as txn:
@@ -631,9 +639,10 @@ def test_a_branch_that_somebody_moves_while_a_block_runs_keeps_their_commit_and_
         _increment(state)
     assert caught.value.code == "ref-moved"
     assert git(state, "rev-parse", "main").decode().strip() == theirs
-    git(state, "update-ref", "refs/heads/main", ours)
+    _do_as_advised(caught.value)
 
     assert _increment(state).serial == 5
+    assert git(state, "rev-parse", "theirs").decode().strip() == theirs
     assert counted(judge(path, [], None)) == [1, 2, 3, 4, 5]
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gitstate import files
-from gitstate.errors import StateConflictError, StateReadError, StateWriteError
+from gitstate.errors import StateReadError, StateWriteError, moved
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -90,7 +90,9 @@ class Refs:
                 elif at in expected:
                     self._publish(lock, path, spare, self._beside(_OLDER, name))
                 else:
-                    raise self._moved(name, at, expected)
+                    # What was expected last is where the records leave it.
+                    known = next((id_ for id_ in reversed(list(expected)) if id_ is not None), None)
+                    raise moved(self._git_dir, name, known, at)
             except BaseException:
                 self._unlock(lock, new)
                 raise
@@ -268,19 +270,6 @@ class Refs:
             " untouched. Open the state again: a ref that the journal knows is repaired.",
             path=self._git_dir / name,
             code="ref-unreadable",
-        )
-
-    def _moved(
-        self, name: str, at: str | None, expected: Collection[str | None]
-    ) -> StateConflictError:
-        known = next((id_ for id_ in reversed(list(expected)) if id_ is not None), None)
-        git, back = f"git --git-dir={self._git_dir}", f"{name} {known}" if known else f"-d {name}"
-        keep = f"Keep their commit ({git} branch theirs {at}), then put" if at else "Put"
-        return StateConflictError(
-            f"somebody else moved {name} to {at or 'nothing'}: {self._git_dir}. Nothing was overwritten. {keep} the ref"
-            f" back ({git} update-ref {back}).",
-            path=self._git_dir / name,
-            code="ref-moved",
         )
 
     def _locked(self, lock: str) -> StateWriteError:
