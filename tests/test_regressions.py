@@ -59,6 +59,17 @@ def _with_versions(path: Path, count: int) -> PipelineState:
     return state
 
 
+def _no_room_for_a_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = files.write_new
+
+    def full(name: Any, *args: Any, **kwargs: Any) -> Any:
+        if "journal.new" in os.fspath(name):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(files, "write_new", full)
+
+
 def test_a_late_part_of_an_append_that_never_was_does_not_come_back(path: Path) -> None:
     """A note and an append in flight; the power cut drops the first block and keeps the second."""
 
@@ -99,14 +110,7 @@ def test_a_recovery_that_fails_forgets_nothing(path: Path, monkeypatch: pytest.M
 
     fork(work).wait()
     lock.unlink()
-    real = files.write_new
-
-    def full(name: Any, *args: Any, **kwargs: Any) -> Any:
-        if "journal.new" in os.fspath(name):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(files, "write_new", full)
+    _no_room_for_a_journal(monkeypatch)
     with pytest.raises(StateWriteError):
         ours.write({"v": 3})
     monkeypatch.undo()
@@ -565,14 +569,7 @@ def test_a_checkpoint_on_a_full_disk_leaves_no_pack_behind(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = _with_versions(path, 3)
-    real = files.write_new
-
-    def full(name: Any, *args: Any, **kwargs: Any) -> Any:
-        if "journal.new" in os.fspath(name):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(files, "write_new", full)
+    _no_room_for_a_journal(monkeypatch)
     with pytest.raises(StateWriteError):
         state.checkpoint()
     monkeypatch.undo()
