@@ -24,18 +24,23 @@ from filelock import lock_descriptor, unlock_descriptor
 
 from gitstate import files
 from gitstate.errors import Holder, StateLockError, StateWriteError
+from gitstate.queue import OPEN_FLAGS, Place
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_FIRST_POLL_SECONDS: Final = 0.0002
+TURN_SECONDS: Final = 0.012
+"""How long whoever got the lock may take it again past the queue. Else every transaction pays for another process's cold
+memory, and for reading what the others wrote.
+"""
+
+_POLL_SECONDS: Final = 0.0005
 """How often the first in the queue asks for the lock: filelock's own 50 ms starve waiters (PITFALLS L1)."""
 
 _BACK_OFF: Final = 0.01
-"""As a part of the time that it has waited: then it asks less often, up to as often as the others."""
+"""As a part of the time that it has been first: then it asks less often."""
 
-_QUEUE_POLL_SECONDS: Final = 0.01
-"""How often the others ask whether they are first."""
+_LONGEST_POLL_SECONDS: Final = 0.01
 
 _PATIENCE_SECONDS: Final = 0.25
 """How often the others ask for the lock all the same: the first one may have been stopped."""
@@ -43,63 +48,13 @@ _PATIENCE_SECONDS: Final = 0.25
 _NAME_OFFSET: Final = 1
 """The holder's name begins after the first byte, which Windows locks against reading."""
 
-_OPEN_FLAGS: Final = (
-    os.O_RDWR
-    | os.O_CREAT
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_NONBLOCK", 0)
-)
-
 _locks: weakref.WeakSet[StateLock] = weakref.WeakSet()
-_places: weakref.WeakSet[_Place] = weakref.WeakSet()
 
 
 @cache
 def host() -> str:
     """This machine's name."""
     return socket.gethostname() or "localhost"
-
-
-class _Place:
-    """A place in the queue for the lock. It is about fairness alone: without it, the lock excludes as well.
-
-    Who lets go of a lock and wants it again at once is faster than all who wait, so everybody comes by here first.
-    """
-
-    def __init__(self, queue: Path | None) -> None:
-        self._queue = queue
-        self._descriptor: int | None = None
-        self.first = False
-        _places.add(self)
-
-    def ask(self) -> None:
-        """Sees whether it is the first one now; it is where there can be no queue, as before there is a store."""
-        try:
-            if self._descriptor is None and self._queue is not None:
-                self._descriptor = os.open(self._queue, _OPEN_FLAGS, 0o600)
-            descriptor = self._descriptor
-            self.first = descriptor is None or lock_descriptor(descriptor, blocking=False)
-        except OSError:
-            self.first = True
-
-    def leave(self) -> None:
-        """Lets the next one be first."""
-        if self.first and self._descriptor is not None:
-            # Said aloud: a child that was forked meanwhile may have the file open too.
-            with contextlib.suppress(OSError):
-                unlock_descriptor(self._descriptor)
-        self.close()
-
-    def close(self) -> None:
-        """Leaves without a word: a child of this process may keep the place."""
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
-
-    # An interrupt may come before `leave`: nobody else would be first then, as long as this process lives.
-    __del__ = close
 
 
 class StateLock:
@@ -113,6 +68,7 @@ class StateLock:
         self._queue = queue
         self._descriptor: int | None = None
         self._owner: int | None = None
+        self._turn_end = 0.0
         _locks.add(self)
 
     def held_here(self) -> bool:
@@ -126,24 +82,29 @@ class StateLock:
             StateLockError: somebody else held it all the while; names them.
             StateWriteError: the lock file cannot be made or opened.
         """
-        now = time.monotonic()
-        deadline = math.inf if timeout is None else now + timeout
-        patience = min(now + _PATIENCE_SECONDS, deadline)
-        place = _Place(self._queue)
+        begin = time.monotonic()
+        if begin < self._turn_end and self._try(operation):
+            return
+        deadline = math.inf if timeout is None else begin + timeout
+        patience = min(begin + _PATIENCE_SECONDS, deadline)
+        place = Place(self._queue)
+        first_since = begin
         try:
             while True:
                 now = time.monotonic()
-                if not place.first:
-                    place.ask()
-                    first_since = now
                 if place.first or now >= patience:
                     if self._try(operation):
+                        self._turn_end = now + TURN_SECONDS
                         return
                     if now >= deadline:
                         raise self._busy(timeout)
                     patience = min(now + _PATIENCE_SECONDS, deadline)
-                poll = max(_FIRST_POLL_SECONDS, _BACK_OFF * (now - first_since))
-                time.sleep(min(poll, _QUEUE_POLL_SECONDS) if place.first else _QUEUE_POLL_SECONDS)
+                if place.first:
+                    poll = max(_POLL_SECONDS, _BACK_OFF * (now - first_since))
+                    time.sleep(min(poll, _LONGEST_POLL_SECONDS))
+                else:
+                    place.wait(patience - now)
+                    first_since = time.monotonic()
         finally:
             place.leave()
 
@@ -152,7 +113,7 @@ class StateLock:
         with files.Refused(StateWriteError, "cannot open the lock file", self.path, safe):
             # Opened anew by everyone who asks, so that the kernel excludes threads as it does processes (PITFALLS L4).
             # 0600: whoever can read a lock file can hold it (L7).
-            descriptor = os.open(self.path, _OPEN_FLAGS, 0o600)
+            descriptor = os.open(self.path, OPEN_FLAGS, 0o600)
             try:
                 if lock_descriptor(descriptor, blocking=False) and self._is_at_path(descriptor):
                     self._descriptor, self._owner = descriptor, threading.get_ident()
@@ -239,8 +200,6 @@ class StateLock:
 
 
 def _forget_parents() -> None:
-    for place in list(_places):
-        place.close()
     for lock in list(_locks):
         lock._forget_parent()  # noqa: SLF001  the same module
 

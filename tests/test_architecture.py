@@ -12,7 +12,7 @@ import gitstate
 PACKAGE = Path(gitstate.__file__).parent
 
 ROWS = [
-    {"errors", "pointer", "trailers", "difference"},
+    {"errors", "pointer", "trailers", "difference", "queue"},
     {"codec", "diff", "files"},
     {"schema", "lock", "part", "record"},
     {"journal", "repository"},
@@ -161,10 +161,10 @@ def test_only_the_repository_knows_dulwich(path):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_only_one_module_knows_filelock(path):
+def test_only_the_locks_know_filelock(path):
     knows = any(name.split(".")[0] == "filelock" for name in imported(path))
 
-    assert knows == (name_of(path) == "gitstate.lock")
+    assert knows == (name_of(path) in {"gitstate.lock", "gitstate.queue"})
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
