@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gitstate import files
 from gitstate.errors import StateLockError, StateWriteError
 from gitstate.lock import StateLock
-from gitstate.record import Base, merge
+from gitstate.record import merge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,17 +108,14 @@ class Checkpoint:
                 files.sync_directory(self._layout.state.parent)
                 self._repository.refs.flush([c.name for c in packed.refs] if packed else [])
             newer = [record for record in journal.reread() if record.sequence > last]
-            base = Base(dict(self._ledger.refs), self._ledger.state)
             # A crash in here, before the new journal has its name, leaves the old one: it is applied once more.
-            placed = self._ledger.placed
             # Whatever interrupts this, the pack may be all there is of the objects: the new journal may have its name.
             self._pack_counts = True
             try:
-                self._ledger.begin(base, newer, last)
+                self._ledger.begin(self._ledger.now, newer, last)
             except StateWriteError as error:
                 self._pack_counts = error.code == "flush-failed"
                 raise
-            self._ledger.placed = placed
             return not newer
 
     def _settle(self) -> None:

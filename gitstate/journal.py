@@ -6,15 +6,15 @@ Format 1. A generation is a file `journal.<number>`; the highest number counts::
 
 with parts as part.py describes them, and payloads as record.py does. The magic of the first part is `gsbase01`, that of
 the others `gsrec001`. The *base* names the refs and the state at the time the generation began; the *records* are what
-has happened since.
+has happened since, and each says where it leaves things.
 
 Invariants:
 
 (J1) A record is in the journal if its digest holds and so does every part before it. What follows the last such part
      is a torn tail, never acknowledged, unless a part behind it says that the bad one was durable: then the journal is
      damaged, and says so. (Notes and the record behind them reach the disk in any order until the flush is done.)
-(J2) Nothing is appended behind a torn tail, which would hide it, nor to a generation that this process has not read to
-     its end: `follow` comes first.
+(J2) Nothing is appended behind a torn tail, which would hide it, nor to a generation that this process has not followed
+     to its end: `follow` or `latest` comes first.
 (J3) A generation is published whole: written aside, flushed, renamed to a new number, the directory flushed. Only then
      the older ones are removed. It is never cut or reused.
 (J4) Parts begin on 4,096-byte boundaries, so that a torn append cannot damage an older part.
@@ -32,10 +32,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gitstate import files
 from gitstate.errors import StateReadError, StateWriteError
-from gitstate.part import BLOCK, HEADER_SIZE, Part, PartReader, encode_part
+from gitstate.part import BLOCK, HEADER_SIZE, Part, PartReader, encode_part, pass_over
 from gitstate.record import (
-    Base,
     Record,
+    Standing,
     decode_base,
     decode_record,
     encode_base,
@@ -69,9 +69,14 @@ NOWHERE: Final = Mark(b"", 0, 0)
 
 
 class Journal:
-    """One generation of the journal, open for reading and appending, and the way to begin the next."""
+    """One generation of the journal, open for reading and appending, and the way to begin the next.
 
-    def __init__(self, path: Path, descriptor: int, first: Part, base: Base) -> None:
+    Attributes:
+        named: whether a record that was read here says that an earlier one had been appended, so that the name of the
+            file was durable before.
+    """
+
+    def __init__(self, path: Path, descriptor: int, first: Part, base: Standing) -> None:
         self.path = path
         self.base = base
         self._directory = os.fspath(path.parent)
@@ -82,10 +87,11 @@ class Journal:
         self._first = first
         self._end = first.end
         self._sequence = self._durable = first.sequence
+        self.named = False
 
     @classmethod
     def start(
-        cls, directory: Path, base: Base, records: Iterable[Record], sequence: int
+        cls, directory: Path, base: Standing, records: Iterable[Record], sequence: int
     ) -> Journal:
         """Publishes a new generation in `directory` that holds `base` and `records`; its base gets number `sequence`.
 
@@ -152,6 +158,11 @@ class Journal:
         return self._sequence + 1
 
     @property
+    def count(self) -> int:
+        """How many records this generation holds, up to the last one read or appended so far."""
+        return self._sequence - self._first.sequence
+
+    @property
     def mark(self) -> Mark:
         """The place behind the last record read or appended so far, for `resume`."""
         return Mark(self._salt, self._end, self._sequence)
@@ -194,14 +205,42 @@ class Journal:
                 if part.sequence != self.next_sequence:
                     raise _damaged(self.path, f"record {self.next_sequence} is missing")
                 found.append(decode_record(part.payload, part.sequence))
+                self.named |= part.durable > self._first.sequence
                 self._end, self._sequence = part.end, part.sequence
         except OSError as error:
-            raise _damaged(self.path, f"it cannot be read ({error.strerror})") from error
+            raise self._unreadable(error) from error
         except ValueError as error:
             raise _damaged(
                 self.path, f"record {self.next_sequence} makes no sense ({error})"
             ) from error
         return found
+
+    def latest(self) -> Record | None:
+        """The last of the records behind the last one read or appended here, None where there is none.
+
+        Those before it are passed over: whoever appended it had followed them, and they are in place.
+
+        Raises:
+            StateReadError: the journal is damaged.
+        """
+        place = before = end, sequence = self._end, self._sequence
+        try:
+            size = os.fstat(self._descriptor).st_size
+            while end < size:  # a length may be anything, as it has not been checked
+                passed = pass_over(self._descriptor, end, _RECORD_MAGIC, self._salt)
+                if passed is None or passed.sequence != sequence + 1:
+                    break
+                before = end, sequence
+                end, sequence = passed.end, passed.sequence
+        except OSError as error:
+            raise self._unreadable(error) from error
+        self._end, self._sequence = before
+        found = self.follow()
+        if not found:
+            # The last one is torn, or a length on the way is wrong: one by one.
+            self._end, self._sequence = place
+            found = self.follow()
+        return found[-1] if found else None
 
     def scan(self) -> list[Record]:
         """As `follow`, and looks behind the end for records that a damaged one hides (J1).
@@ -286,6 +325,9 @@ class Journal:
         if descriptor >= 0:
             os.close(descriptor)
 
+    def _unreadable(self, error: OSError) -> StateReadError:
+        return _damaged(self.path, f"it cannot be read ({error.strerror})")
+
     def _hidden(self) -> int | None:
         """The number of a record behind the end that says that the one at the end was durable."""
         parts = PartReader(self._descriptor)
@@ -334,7 +376,7 @@ class Journal:
         return end
 
 
-def read_all(directory: Path, since: Mark = NOWHERE) -> tuple[Base, list[Record], Mark]:
+def read_all(directory: Path, since: Mark = NOWHERE) -> tuple[Standing, list[Record], Mark]:
     """The base of the generation that counts, its records behind `since`, and where they end. Waits for nobody.
 
     Raises:
@@ -343,7 +385,7 @@ def read_all(directory: Path, since: Mark = NOWHERE) -> tuple[Base, list[Record]
     try:
         found = Journal.open(directory)
     except FileNotFoundError:
-        return Base(), [], NOWHERE
+        return Standing(), [], NOWHERE
     with contextlib.closing(found):
         found.resume(since)
         records = found.scan()

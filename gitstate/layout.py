@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Final
 from gitstate import files
 from gitstate.errors import StateReadError, StateWriteError, store_unreadable
 from gitstate.journal import Journal, generations
-from gitstate.record import Base
+from gitstate.record import Standing
 from gitstate.repository import Repository
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class Layout:
             self.sweep()
             files.replace(self.store / "format", b"%d\n" % FORMAT)
             self.store_settings(settings)
-            Journal.start(self.store, Base(), (), 0).close()
+            Journal.start(self.store, Standing(), (), 0).close()
             with self.scratch() as scratch:
                 Repository.create(scratch / "repo")
                 files.sync_tree(scratch / "repo")

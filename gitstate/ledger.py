@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Final
 
 from gitstate.errors import StateReadError, StateTransactionError, StateWriteError
 from gitstate.journal import Journal, sync_published
-from gitstate.record import Base, effective, state_after
+from gitstate.record import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
     from pathlib import Path
 
-    from gitstate.files import Identity
     from gitstate.record import Record
 
 
@@ -25,11 +24,8 @@ class Ledger:
 
     Attributes:
         follows: the names of the refs that it keeps track of.
-        refs: the ids of the refs in `follows`, once every record is in place.
-        state: the blob id of the state, None before the first.
+        now: where things stand once every record is in place.
         pending: records that are in the journal and not in place yet, in order.
-        placed: identity of the file that holds the state, where a record or a checkpoint vouches for its name.
-        count: records in this generation.
         unknown: whether a commit was interrupted where only recovery can tell if it has happened.
     """
 
@@ -40,10 +36,7 @@ class Ledger:
         self._failure = ""
         self.unknown = False
         self.pending: list[Record] = []
-        self.refs: dict[str, str] = {}
-        self.state: str | None = None
-        self.placed: Identity | None = None
-        self.count = 0
+        self.now = Standing()
 
     @property
     def journal(self) -> Journal:
@@ -81,7 +74,7 @@ class Ledger:
         self._journal = Journal.open(self._directory)
         self._forget(self._journal.base)
 
-    def begin(self, base: Base, records: Iterable[Record], sequence: int) -> None:
+    def begin(self, base: Standing, records: Iterable[Record], sequence: int) -> None:
         """Publishes a new generation, durable, with `records` behind `base`, and goes on in it.
 
         Raises:
@@ -93,35 +86,31 @@ class Ledger:
         if older is not None:
             older.close()
         self._forget(self._journal.base)
-        self.know(self._journal.scan())
+        there = self._journal.scan()
+        self.now = there[-1].after if there else base
         self.unknown = False
 
-    def catch_up(self) -> list[Record]:
-        """What others have appended, known from here on; in a generation of somebody else's all it holds.
+    def catch_up(self) -> Record | None:
+        """The last record that others have appended, None for none; what it says is known from here on.
 
         Raises:
             StateReadError: the journal is damaged.
             StateWriteError: the disk refused to flush it.
         """
-        if self.journal.current():
-            found = self.journal.follow()
-        else:
-            # Its name may not be durable yet, so it is flushed before anything is appended; its records were flushed
-            # before it had a name (J3).
+        live = self.journal
+        if not live.current():
             self.open()
+        last = self.journal.latest()
+        if self.journal is not live and not self.journal.named:
+            # It is flushed before anything is appended; its records were flushed before it had a name (J3).
             sync_published(self._directory)
-            found = self.journal.scan()
-        self.know(found)
-        return found
+        if last is not None:
+            self.now = last.after
+        return last
 
-    def know(self, records: list[Record]) -> None:
-        """Takes in what `records` say."""
-        self.count += len(records)
-        for record in effective(records):
-            self.refs.update((c.name, c.new) for c in record.refs if c.name in self.follows)
-        self.state = state_after(records, self.state)
-        states = [record.state for record in effective(records) if record.state is not None]
-        self.placed = states[-1].identity if states else self.placed
+    def know(self, record: Record) -> None:
+        """Takes in what `record` says."""
+        self.now = self.now.after(record, self.follows)
 
     def append(self, record: Record) -> None:
         """Makes `record` durable: it has happened. What it says is not known before `know`.
@@ -132,7 +121,7 @@ class Ledger:
         # Whatever interrupts this, a Ctrl-C too, leaves the outcome to recovery.
         self.unknown = True
         try:
-            self.journal.append(record)
+            self.journal.append(self.complete(record, self.now))
         except StateWriteError as error:
             self.unknown = error.code == "flush-failed"
             raise
@@ -145,13 +134,17 @@ class Ledger:
         """
         self.unknown = True  # an interrupt on the way leaves it to recovery
         try:
-            self.journal.note(record)
+            self.journal.note(self.complete(record, self.now))
             self.pending.append(record)
-            self.know([record])
+            self.know(record)
         except StateWriteError:
             self.unknown = False
             raise
         self.unknown = False
+
+    def complete(self, record: Record, before: Standing) -> Record:
+        """`record` as it goes into a journal behind `before`."""
+        return record._replace(after=before.after(record, self.follows))
 
     def flush(self) -> None:
         """Makes the notes durable.
@@ -192,9 +185,6 @@ class Ledger:
         if journal is not None:
             journal.close()
 
-    def _forget(self, base: Base | None = None) -> None:
-        self.refs = dict(base.refs) if base else {}
-        self.state = base.state if base else None
-        self.placed = None
-        self.count = 0
+    def _forget(self, base: Standing | None = None) -> None:
+        self.now = base or Standing()
         self.pending.clear()

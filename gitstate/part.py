@@ -41,11 +41,34 @@ class Part(NamedTuple):
     end: int
 
 
+class Passed(NamedTuple):
+    """A part of which only the header was read, unchecked: its number, and where the next one begins if it is whole."""
+
+    sequence: int
+    end: int
+
+
 def encode_part(magic: bytes, salt: bytes, sequence: int, durable: int, payload: bytes) -> bytes:
     """The bytes of a part, padded."""
     prefix = _PREFIX.pack(magic, salt, sequence, durable, len(payload))
     part = b"".join((prefix, _digest(prefix, payload), payload))
     return part + bytes(-len(part) % BLOCK)
+
+
+def pass_over(descriptor: int, offset: int, magic: bytes, salt: bytes) -> Passed | None:
+    """What the header of the part at `offset` says, None where none begins that has this `magic` and this `salt`.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    head = files.read_at(descriptor, _PREFIX.size, offset)
+    if len(head) < _PREFIX.size:
+        return None
+    found_magic, found_salt, sequence, _, length = _PREFIX.unpack(head)
+    if (found_magic, found_salt) != (magic, salt):
+        return None
+    end = offset + HEADER_SIZE + length
+    return Passed(sequence, end + -end % BLOCK)
 
 
 class PartReader:

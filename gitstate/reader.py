@@ -13,7 +13,7 @@ from gitstate import files
 from gitstate.draft import FAILURES
 from gitstate.errors import StateError, gone, store_unreadable, unreadable
 from gitstate.journal import NOWHERE, Mark, read_all
-from gitstate.record import Base, Record, RefChange, merge, state_after
+from gitstate.record import Record, RefChange, Standing, merge
 from gitstate.repository import BRANCH, Repository, blob_id
 
 if TYPE_CHECKING:
@@ -53,8 +53,7 @@ class Reader:
         self._effects = effects
         self._recover = recover
         self._in_place = NOWHERE
-        self._state: str | None = None
-        self._branch: str | None = None
+        self._now = Standing()
         self._trusted: str | None = None
 
     @_typed()
@@ -124,7 +123,7 @@ class Reader:
         if merged is not None and self._effects.behind(merged):
             line = "the journal holds records that are not in place: the next use of the state puts them there"
             return [line]
-        expected = state_after(records, base.state)
+        expected = (records[-1].after if records else base).state
         try:
             found = blob_id(self._file())
         except FileNotFoundError:
@@ -147,9 +146,9 @@ class Reader:
             StateReadError: the store is damaged, or not to be trusted.
         """
         blob = blob_id(content)
-        if blob not in (self._trusted, self._state):
+        if blob not in (self._trusted, self._now.state):
             self._behind()  # somebody else may have written them since
-        return blob in (self._trusted, self._state)
+        return blob in (self._trusted, self._now.state)
 
     def trust(self, content: bytes) -> None:
         """Says that `content` has been checked."""
@@ -175,27 +174,26 @@ class Reader:
         if merged is not None and self._effects.behind(merged):
             return merged
         if mark.generation != self._in_place.generation:
-            self._state, self._branch = base.state, base.refs.get(BRANCH)
-        self._state = state_after(records, self._state)
-        moved = [change.new for change in merged.refs if change.name == BRANCH] if merged else []
-        self._branch = moved[0] if moved else self._branch
+            self._now = base
+        self._now = records[-1].after if records else self._now
+        branch = self._now.refs.get(BRANCH)
         self._in_place = mark
-        if self._branch is not None and not self._effects.names_commit(BRANCH, self._branch):
+        if branch is not None and not self._effects.names_commit(BRANCH, branch):
             # A power cut, or somebody, has taken the branch: the journal knows where it was.
-            return Record(mark.sequence, refs=(RefChange(BRANCH, (None,), self._branch),))
+            return Record(mark.sequence, refs=(RefChange(BRANCH, (None,), branch),))
         return None
 
-    def _snapshot(self, since: Mark) -> tuple[Base, list[Record], Mark]:
+    def _snapshot(self, since: Mark) -> tuple[Standing, list[Record], Mark]:
         """The base of the journal, its records behind `since`, and where they end."""
         if not self._layout.exists():
             self._layout.refuse_remains()
-            return Base(), [], NOWHERE
+            return Standing(), [], NOWHERE
         self._layout.check()
         return read_all(self._layout.store, since)
 
     def _ever_committed(self) -> bool:
         base, records, _ = self._snapshot(NOWHERE)
-        if state_after(records, base.state) is not None:
+        if (records[-1].after if records else base).state is not None:
             return True
         return self._layout.exists() and self._effects.ref(BRANCH) is not None
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from gitstate.files import Identity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 _META_LENGTH: Final = struct.Struct("<I")
 
@@ -57,6 +57,31 @@ class StateChange(NamedTuple):
     content: bytes | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where things stand at some place in the journal.
+
+    Attributes:
+        refs: the ids of the refs that are kept track of.
+        state: the blob id of the state; None before the first.
+        placed: identity of the file that holds the state, where a record or a checkpoint vouches for its name.
+    """
+
+    refs: dict[str, str] = field(default_factory=dict)
+    state: str | None = None
+    placed: Identity | None = None
+
+    def after(self, record: Record, follows: Collection[str]) -> Standing:
+        """Where `record` leaves what stood here; it keeps track of the refs in `follows`."""
+        if record.aborts is not None:
+            return self
+        moved = {change.name: change.new for change in record.refs if change.name in follows}
+        state, placed = record.adopts or self.state, self.placed
+        if record.state is not None:
+            state, placed = record.state.blob, record.state.identity
+        return Standing({**self.refs, **moved}, state, placed)
+
+
 class Record(NamedTuple):
     """Everything one transaction changes: Git objects, refs, and the state file or not.
 
@@ -67,6 +92,7 @@ class Record(NamedTuple):
         state: the new content of the state file, None to leave the file.
         adopts: blob id of what the state file holds by somebody else's hand, where the record makes that the state.
         aborts: the number of an earlier record that this one takes back.
+        after: where it leaves things, so that nobody has to read the records before it to know.
     """
 
     sequence: int
@@ -75,14 +101,7 @@ class Record(NamedTuple):
     state: StateChange | None = None
     adopts: str | None = None
     aborts: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Base:
-    """Where a generation began: each branch-like ref's id, and the blob id of the state file (None: no file yet)."""
-
-    refs: dict[str, str] = field(default_factory=dict)
-    state: str | None = None
+    after: Standing = Standing()
 
 
 def effective(records: Iterable[Record]) -> list[Record]:
@@ -113,12 +132,6 @@ def merge(records: Iterable[Record]) -> Record | None:
     return Record(counting[-1].sequence, tuple(objects.values()), refs, state, adopts)
 
 
-def state_after(records: Iterable[Record], before: str | None) -> str | None:
-    """The blob id of the state once `records` have happened to one whose blob id was `before`."""
-    blobs = (r.state.blob if r.state else r.adopts for r in effective(records))
-    return next((blob for blob in reversed(list(blobs)) if blob is not None), before)
-
-
 def _merge_states(records: list[Record]) -> tuple[StateChange | None, str | None]:
     changing = [record for record in records if record.state or record.adopts]
     if not changing:
@@ -134,12 +147,12 @@ def _merge_states(records: list[Record]) -> tuple[StateChange | None, str | None
     return final._replace(replaces=replaces), None
 
 
-def encode_base(base: Base) -> bytes:
+def encode_base(base: Standing) -> bytes:
     """The bytes of `base`."""
-    return _join({"refs": base.refs, "state": base.state})
+    return _join({"base": _list(base)})
 
 
-def decode_base(payload: bytes) -> Base:
+def decode_base(payload: bytes) -> Standing:
     """What `encode_base` made `payload` of.
 
     Raises:
@@ -147,7 +160,7 @@ def decode_base(payload: bytes) -> Base:
     """
     try:
         meta, _ = _split(payload)
-        return Base(dict(meta["refs"]), meta["state"])
+        return _standing(*meta["base"])
     except (KeyError, TypeError, RecursionError, struct.error) as error:
         raise ValueError(repr(error)) from error
 
@@ -159,6 +172,7 @@ def encode_record(record: Record) -> bytes:
         "refs": record.refs,
         "adopts": record.adopts,
         "aborts": record.aborts,
+        "after": _list(record.after),
     }
     tail = b""
     if record.state is not None:
@@ -199,9 +213,18 @@ def decode_record(payload: bytes, sequence: int) -> Record:
                 tuple((name, new) for name, new in refs_of_its_own),
                 bytes(rest) if own_content else None,
             )
-        return Record(sequence, tuple(objects), refs, state, meta["adopts"], meta["aborts"])
+        after = _standing(*meta["after"])
+        return Record(sequence, tuple(objects), refs, state, meta["adopts"], meta["aborts"], after)
     except (KeyError, TypeError, RecursionError, struct.error) as error:
         raise ValueError(repr(error)) from error
+
+
+def _list(standing: Standing) -> tuple[object, ...]:
+    return standing.refs, standing.state, standing.placed
+
+
+def _standing(refs: dict[str, str], state: str | None, placed: list[int] | None) -> Standing:
+    return Standing(dict(refs), state, None if placed is None else Identity(*placed))
 
 
 def _join(meta: dict[str, Any], *more: bytes) -> bytes:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gitstate import journal
 from gitstate.errors import StateReadError, StateWriteError, moved
-from gitstate.record import Base, Record, merge, state_after
+from gitstate.record import Record, Standing, merge
 from gitstate.repository import BRANCH
 
 if TYPE_CHECKING:
@@ -63,14 +63,15 @@ class Recovery:
                 self.attach()
             return self.done
         ledger.unknown = True  # an interrupt on the way leaves it to recovery
-        records = ledger.catch_up()
-        found = merge(records)
+        last = ledger.catch_up()
+        # Whoever wrote it has made sure of those before it (S7).
+        found = last if last is not None and last.aborts is None else None
         lost = self._repository.lost or not self._repository.holds(self.last_objects)
         if lost or not ledger.journal.clean_tail() or (found and self._effects.behind(found)):
             self._recover()
             return True
         if found:
-            self.last_objects = records[-1].objects
+            self.last_objects = found.objects
             ledger.pending.clear()  # theirs are in place, so ours before them are too (S7)
             ledger.journal.vouch()
         self._check_branch()
@@ -100,7 +101,7 @@ class Recovery:
             self._repository.flush_objects()
             self._repository.refs.flush(refs)
             known = {name: at for name, at in refs.items() if name in self._ledger.follows}
-            base = Base(known, state)
+            base = Standing(known, state)
             self._ledger.begin(base, (), 0)
         self._recover()
 
@@ -117,14 +118,15 @@ class Recovery:
         if records or not old.clean_rest():
             # Nothing is appended to what was found, and nothing applied that a power cut could still take back: the
             # records may never have been flushed (PITFALLS O11).
-            kept = () if merged is None else (merged,)
-            base = Base(old.base.refs, state_after(records, old.base.state))
+            state = records[-1].after.state if records else old.base.state
+            base = Standing(old.base.refs, state)
+            kept = () if merged is None else (ledger.complete(merged, base),)
             ledger.begin(base, kept, old.next_sequence - 1 - len(kept))
         else:
             # It may have been left before its name, or the whole new store's, was flushed.
             journal.sync_published(self._layout.store)
             self._layout.flush_place()
-        self._effects.sweep(merged, ledger.refs.values())
+        self._effects.sweep(merged, ledger.now.refs.values())
         self._repository.lost = False
         self.last_objects = ()
         if merged is not None:
@@ -157,7 +159,7 @@ class Recovery:
 
     def _check_branch(self) -> None:
         """Sees that the branch is where the records left it; puts back one that is absent or names nothing."""
-        known = self._ledger.refs.get(BRANCH)
+        known = self._ledger.now.refs.get(BRANCH)
         at = self._effects.ref(BRANCH)
         pending = self._ledger.pending
         moving = any(change.name == BRANCH for record in pending for change in record.refs)

@@ -99,7 +99,7 @@ class StateFile:
         if known is not None and known.encoded.content != content:
             known = None
         blob = known.blob if known else blob_id(content)
-        foreign = blob != self._ledger.state
+        foreign = blob != self._ledger.now.state
         return Found(content, status, blob, foreign, young, None if foreign else known)
 
     def know(self, known: Known) -> None:
@@ -156,7 +156,7 @@ class StateFile:
         Raises:
             StateWriteError: the disk refused; the file is as it was.
         """
-        if found.status is None or found.identity == self._ledger.placed:
+        if found.status is None or found.identity == self._ledger.now.placed:
             return
         path = self._layout.state
         safe = "The state file is as it was; the history is untouched."

@@ -123,7 +123,7 @@ class Store:
         Raises:
             StateReadError: it cannot be read from the repository.
         """
-        at = self._ledger.refs.get(BRANCH)
+        at = self._ledger.now.refs.get(BRANCH)
         if at is None:
             return None
         if self._head is None or self._head.commit.id != at:
@@ -137,7 +137,7 @@ class Store:
     @property
     def has_history(self) -> bool:
         """Whether anything was ever committed. Under the lock."""
-        return self._ledger.state is not None or BRANCH in self._ledger.refs
+        return self._ledger.now.state is not None or BRANCH in self._ledger.now.refs
 
     @property
     def poisoned(self) -> bool:
@@ -156,7 +156,7 @@ class Store:
     def ref(self, name: str) -> str | None:
         """The id that a ref is at once every record is in place; None if there is no such ref. Under the lock."""
         if name in _KNOWN_REFS:
-            return self._ledger.refs.get(name)
+            return self._ledger.now.refs.get(name)
         for record in reversed(self._ledger.pending):
             for change in record.refs:
                 if change.name == name:
@@ -183,7 +183,7 @@ class Store:
         ledger.append(record)
         self.file.hand_over()
         in_place = self._finish(record, found)
-        ledger.know([record])
+        ledger.know(record)
         self._recovery.last_objects = record.objects
         self._head = draft.head
         self._note_size()
@@ -396,14 +396,14 @@ class Store:
             self.checkpoint_quietly(CHECKPOINT_WAIT_SECONDS, merge_limit=MERGE_LIMIT)
 
     def _note_recovered(self) -> None:
-        self.dirty |= self._ledger.count > 0
+        self.dirty |= self._ledger.journal.count > 0
         self._checkpoint_due = self._ledger.journal.size >= RECOVERED_LIMIT
 
     def _note_size(self) -> None:
         self.dirty = True
         live = self._ledger.journal
         full = live.size >= max(JOURNAL_LIMIT, self._next_try)
-        self._checkpoint_due |= full and self._ledger.count >= _MIN_RECORDS
+        self._checkpoint_due |= full and self._ledger.journal.count >= _MIN_RECORDS
 
 
 def _journalled(layout: Layout) -> list[GitObject]:

@@ -26,6 +26,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from gitstate import PipelineState, Version
+from gitstate.journal import read_all
+from gitstate.record import effective
 from gitstate.registry import forget_store, open_store
 
 GIT = shutil.which("git")
@@ -114,11 +116,19 @@ def judge_disk(state: PipelineState, *, stock_git: bool = True) -> None:
     report = state.verify()
     assert report.ok, f"verify: {report.problems}"
     assert leftovers(state.path) == [], f"left behind: {leftovers(state.path)}"
+    _judge_journal(state.path)
     if GIT and stock_git:
         shown = git(state, "show", f"HEAD:{state.path.name}")
         assert shown == state.path.read_bytes(), "the state file is not what HEAD holds"
         fsck = git(state, "fsck", "--strict", "--no-progress", "--no-dangling", "--no-reflogs")
         assert not fsck.strip(), f"git fsck says {fsck!r}"
+
+
+def _judge_journal(path: Path) -> None:
+    base, records, _ = read_all(journal_of(path).parent)
+    for record in effective(records):
+        base = base.after(record, record.after.refs)
+    assert not records or records[-1].after == base, "a record does not say where it leaves things"
 
 
 def leftovers(path: Path) -> list[str]:

@@ -44,10 +44,10 @@ from gitstate.layout import Layout
 from gitstate.lock import StateLock
 from gitstate.part import BLOCK
 from gitstate.record import (
-    Base,
     GitObject,
     Record,
     RefChange,
+    Standing,
     decode_base,
     decode_record,
     encode_base,
@@ -433,7 +433,7 @@ def only(*expected: type[Exception]) -> Any:
 
 
 PAYLOADS = mangled(
-    [encode_record(record) for record in RECORDS] + [encode_base(Base({"a": _id(1)}, ""))]
+    [encode_record(record) for record in RECORDS] + [encode_base(Standing({"a": _id(1)}, ""))]
 ) | JSON.map(lambda value: _meta(json.dumps(value).encode()))
 
 
@@ -448,7 +448,7 @@ def test_a_record_of_any_bytes_is_a_record_or_a_value_error(examples: Examples) 
 def test_a_base_of_any_bytes_is_a_base_or_a_value_error(examples: Examples) -> None:
     def decode(payload: bytes) -> None:
         with only(ValueError):
-            assert isinstance(decode_base(payload), Base)
+            assert isinstance(decode_base(payload), Standing)
 
     examples(decode, PAYLOADS)
 
@@ -465,7 +465,7 @@ def test_a_record_nested_too_deeply_is_a_value_error(opening: bytes) -> None:
 
 def _journal_bytes(folder: Path) -> bytes:
     folder.mkdir()
-    journal = Journal.start(folder, Base(), (), 0)
+    journal = Journal.start(folder, Standing(), (), 0)
     for record in RECORDS:
         journal.append(record)
     journal.close()
@@ -497,6 +497,9 @@ def test_a_journal_of_any_bytes_gives_a_beginning_of_what_was_appended_or_an_err
             assert found == RECORDS[: len(found)]
             journal.clean_tail()
             journal.clean_rest()
+        with only(StateReadError), contextlib.closing(Journal.open(folder)) as journal:
+            last = journal.latest()
+            assert last is None or last in RECORDS
 
     examples(read, mangled([one, one[: 2 * BLOCK]]) | spliced | prefixed | st.just(bytes(GROWTH)))
 

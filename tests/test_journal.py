@@ -16,16 +16,15 @@ from hypothesis import strategies as st
 from gitstate import StateReadError, StateWriteError, files
 from gitstate.files import Identity
 from gitstate.journal import GROWTH, Journal, generations
-from gitstate.part import BLOCK
+from gitstate.part import BLOCK, HEADER_SIZE
 from gitstate.record import (
-    Base,
     GitObject,
     Record,
     RefChange,
+    Standing,
     StateChange,
     effective,
     merge,
-    state_after,
 )
 
 MAIN = "refs/heads/main"
@@ -50,8 +49,8 @@ def _record(sequence: int, size: int = 10, **more: object) -> Record:
     return Record(sequence, **{**fields, **more})  # type: ignore[arg-type]
 
 
-def _journal(directory: Path, *records: Record, base: Base | None = None) -> Journal:
-    journal = Journal.start(directory, base or Base(), (), 0)
+def _journal(directory: Path, *records: Record, base: Standing | None = None) -> Journal:
+    journal = Journal.start(directory, base or Standing(), (), 0)
     for record in records:
         journal.append(record)
     return journal
@@ -141,7 +140,7 @@ def test_any_records_are_read_as_they_were_appended(
 
 
 def test_the_base_is_kept(tmp_path: Path) -> None:
-    base = Base({MAIN: _id(5), "refs/audit/failures": _id(6)}, _id(7))
+    base = Standing({MAIN: _id(5), "refs/audit/failures": _id(6)}, _id(7))
 
     _journal(tmp_path, base=base).close()
 
@@ -192,6 +191,113 @@ def test_another_reader_follows_what_is_appended(tmp_path: Path) -> None:
     assert writer.reread() == _read(tmp_path)
     for journal in (writer, reader):
         journal.close()
+
+
+def test_the_latest_record_is_found_without_those_before_it(tmp_path: Path) -> None:
+    writer = _journal(tmp_path, _record(1))
+    reader = Journal.open(tmp_path)
+
+    assert reader.latest() == _record(1)
+    assert reader.latest() is None
+    for number in range(2, 9):
+        writer.append(_record(number, number * 3_000))
+    assert reader.latest() == _record(8, 24_000)
+    assert (reader.mark, reader.count) == (writer.mark, 8)
+    assert reader.clean_tail()
+    assert reader.latest() is None
+    assert reader.reread() == _read(tmp_path)
+    for journal in (writer, reader):
+        journal.close()
+
+
+@pytest.mark.parametrize("length", [4096, 1 << 40, (1 << 64) - 1])
+@pytest.mark.parametrize("number", [1, 3, 4])
+def test_a_length_that_lies_does_not_lead_past_what_is_whole(
+    number: int, length: int, tmp_path: Path
+) -> None:
+    writer = _journal(tmp_path, *map(_record, range(1, 5)))
+    _edit(writer.path, number * BLOCK + 40, struct.pack("<Q", length))
+
+    reader = Journal.open(tmp_path)
+
+    assert reader.latest() == (_record(number - 1) if number > 1 else None)
+    assert reader.next_sequence == number
+    assert not reader.clean_tail()
+    for journal in (writer, reader):
+        journal.close()
+
+
+def test_of_a_torn_last_record_the_one_before_it_is_the_latest(tmp_path: Path) -> None:
+    writer = _journal(tmp_path, *map(_record, range(1, 4)))
+    _edit(writer.path, 3 * BLOCK + HEADER_SIZE + 9, b"torn")
+
+    reader = Journal.open(tmp_path)
+
+    assert reader.latest() == _record(2)
+    assert not reader.clean_tail()
+    for journal in (writer, reader):
+        journal.close()
+
+
+def test_a_record_that_was_passed_over_is_checked_when_all_are_read(tmp_path: Path) -> None:
+    writer = _journal(tmp_path, *map(_record, range(1, 4)))
+    reader = Journal.open(tmp_path)
+    _edit(writer.path, 2 * BLOCK + HEADER_SIZE + 9, b"lost")
+
+    assert reader.latest() == _record(3)
+    with pytest.raises(StateReadError, match="damaged"):
+        reader.reread()
+    for journal in (writer, reader):
+        journal.close()
+
+
+@pytest.mark.parametrize("numbers", [(1, 3), (2,), (1, 2, 2)])
+def test_a_number_that_is_missing_is_damage_on_the_way_to_the_latest(
+    numbers: tuple[int, ...], tmp_path: Path
+) -> None:
+    Journal.start(tmp_path, Standing(), map(_record, numbers), 0).close()
+    reader = Journal.open(tmp_path)
+
+    with pytest.raises(StateReadError, match="missing"):
+        reader.latest()
+
+    reader.close()
+
+
+def test_the_latest_record_of_a_file_that_cannot_be_read_is_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = _journal(tmp_path)
+    monkeypatch.setattr(files, "read_at", _eio)
+
+    with pytest.raises(StateReadError) as caught:
+        reader.latest()
+
+    assert caught.value.code == "journal-damaged"
+    reader.close()
+
+
+def _eio(*_: object) -> bytes:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_a_second_append_says_that_the_name_of_the_generation_is_durable(tmp_path: Path) -> None:
+    writer = Journal.start(tmp_path, Standing(), [_record(1), _record(2)], 0)
+    seen = []
+    for number in (3, 4, 5):
+        reader = Journal.open(tmp_path)
+        reader.latest()
+        seen.append(reader.named)
+        reader.close()
+        writer.scan()
+        writer.append(_record(number))
+    reader = Journal.open(tmp_path)
+    reader.latest()
+
+    # Appended, not begun with, and durable before the next was written: only the flush of the name comes before both.
+    assert (seen, reader.named) == ([False, False, True], True)
+    reader.close()
+    writer.close()
 
 
 def test_reread_gives_what_was_read_and_appended_so_far(tmp_path: Path) -> None:
@@ -246,7 +352,7 @@ def test_a_new_generation_holds_its_records_and_takes_the_place_of_the_old_one(
 ) -> None:
     old = _journal(tmp_path, _record(1), _record(2))
 
-    new = Journal.start(tmp_path, Base({MAIN: _id(1)}, _id(1)), [_record(2)], 1)
+    new = Journal.start(tmp_path, Standing({MAIN: _id(1)}, _id(1)), [_record(2)], 1)
 
     assert generations(tmp_path) == [2]
     assert not old.current()
@@ -262,7 +368,7 @@ def test_records_of_an_older_generation_are_not_taken_for_new_ones(tmp_path: Pat
     old = _journal(tmp_path, _record(1), _record(2), _record(3))
     stale = old.path.read_bytes()
     old.close()
-    new = Journal.start(tmp_path, Base(), [_record(1)], 0)
+    new = Journal.start(tmp_path, Standing(), [_record(1)], 0)
 
     # The same place, the same sequence number, another salt (O3).
     content = new.path.read_bytes()
@@ -278,18 +384,18 @@ def test_a_generation_that_was_never_published_does_not_count(tmp_path: Path) ->
     (tmp_path / "journal.new").write_bytes(b"half a generation")
 
     assert _read(tmp_path) == [_record(1)]
-    Journal.start(tmp_path, Base(), [_record(1)], 0).close()
+    Journal.start(tmp_path, Standing(), [_record(1)], 0).close()
     assert sorted(os.listdir(tmp_path)) == ["journal.00000002"]
 
 
 def test_an_old_generation_that_came_back_does_not_count(tmp_path: Path) -> None:
     old = _journal(tmp_path, _record(1), _record(2))
     content = old.path.read_bytes()
-    Journal.start(tmp_path, Base(), [], 2).close()
+    Journal.start(tmp_path, Standing(), [], 2).close()
     old.path.write_bytes(content)  # a power cut undid the unlink
 
     assert _read(tmp_path) == []
-    Journal.start(tmp_path, Base(), [], 2).close()
+    Journal.start(tmp_path, Standing(), [], 2).close()
     assert generations(tmp_path) == [3]
     old.close()
 
@@ -298,7 +404,7 @@ def test_more_than_eight_digits_of_generations_are_still_in_order(tmp_path: Path
     first = _journal(tmp_path, _record(1))
     first.path.rename(tmp_path / "journal.99999999")
 
-    new = Journal.start(tmp_path, Base(), [_record(1), _record(2)], 0)
+    new = Journal.start(tmp_path, Standing(), [_record(1), _record(2)], 0)
 
     assert generations(tmp_path) == [100_000_000]
     assert _read(tmp_path) == [_record(1), _record(2)]
@@ -316,7 +422,7 @@ def test_a_generation_that_is_replaced_while_it_is_being_opened_gives_way_to_the
     def late(path: str, *arguments: int) -> int:
         if os.fspath(path).endswith("journal.00000001"):
             monkeypatch.undo()
-            Journal.start(tmp_path, Base(), [_record(1), _record(2)], 0).close()
+            Journal.start(tmp_path, Standing(), [_record(1), _record(2)], 0).close()
         return real(path, *arguments)
 
     monkeypatch.setattr(os, "open", late)
@@ -334,7 +440,7 @@ def test_a_generation_that_the_disk_refuses_leaves_the_old_one(
 
     monkeypatch.setattr(os, "rename", refuse)
     with pytest.raises(StateWriteError):
-        Journal.start(tmp_path, Base(), [], 1)
+        Journal.start(tmp_path, Standing(), [], 1)
     monkeypatch.undo()
 
     assert old.current()
@@ -445,7 +551,7 @@ def test_a_short_write_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("spot", [0, 30, 44, 50, 100, BLOCK + 5])
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_a_bad_record_before_a_durable_one_is_damage(which: int, spot: int, tmp_path: Path) -> None:
-    journal = Journal.start(tmp_path, Base(), (), 0)
+    journal = Journal.start(tmp_path, Standing(), (), 0)
     starts = []
     for number in range(1, 5):
         starts.append(journal.size)
@@ -548,7 +654,7 @@ def test_a_whole_base_that_makes_no_sense_is_damage(payload: bytes, tmp_path: Pa
 
 
 def test_a_record_that_is_not_there_between_two_that_are_is_damage(tmp_path: Path) -> None:
-    Journal.start(tmp_path, Base(), [_record(1), _record(3)], 0).close()
+    Journal.start(tmp_path, Standing(), [_record(1), _record(3)], 0).close()
 
     with pytest.raises(StateReadError) as caught:
         _read(tmp_path)
@@ -673,22 +779,25 @@ def test_a_first_write_is_only_for_where_there_is_no_file() -> None:
     assert merged.state.replaces == ()
 
 
+BEFORE = Standing({MAIN: _id(1)}, _id(1), Identity(1, 1, 1))
+
+
 @pytest.mark.parametrize(
-    ("records", "expected"),
+    ("record", "expected"),
     [
-        ([], "before"),
-        ([Record(1, state=_state(11))], _id(11)),
-        ([Record(1, state=_state(11)), Record(2)], _id(11)),
-        ([Record(1, state=_state(11)), Record(2, aborts=1)], "before"),
-        ([Record(1, adopts=_id(4))], _id(4)),
-        ([Record(1, adopts=_id(4)), Record(2, state=_state(12, 1))], _id(12)),
-        ([Record(1, state=_state(11)), Record(2, adopts=_id(4))], _id(4)),
+        (Record(2), BEFORE),
+        (Record(2, aborts=1, state=_state(11)), BEFORE),
+        (Record(2, state=_state(11)), Standing({MAIN: _id(1)}, _id(11), _state(11).identity)),
+        (Record(2, adopts=_id(4)), Standing({MAIN: _id(1)}, _id(4), Identity(1, 1, 1))),
+        (
+            Record(2, refs=(RefChange("refs/x", (None,), _id(3)),)),
+            Standing({MAIN: _id(1), "refs/x": _id(3)}, _id(1), Identity(1, 1, 1)),
+        ),
+        (Record(2, refs=(RefChange("refs/tags/y", (None,), _id(3)),)), BEFORE),
     ],
 )
-def test_the_state_after_records_is_that_of_the_last_that_counts(
-    records: list[Record], expected: str
-) -> None:
-    assert state_after(records, "before") == expected
+def test_a_record_says_where_it_leaves_things(record: Record, expected: Standing) -> None:
+    assert BEFORE.after(record, (MAIN, "refs/x")) == expected
 
 
 def test_merging_merged_records_changes_nothing() -> None:
@@ -715,6 +824,6 @@ def test_a_new_generation_is_noticed_even_where_an_old_one_cannot_be_removed(
 
     monkeypatch.setattr(files, "remove", stays)
     for number in range(1, 4):
-        Journal.start(tmp_path, Base(), (), number).close()
+        Journal.start(tmp_path, Standing(), (), number).close()
         assert not old.current()
     old.close()

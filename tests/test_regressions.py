@@ -627,6 +627,35 @@ def test_a_checkpoint_does_not_leave_out_records_behind_a_damaged_one(path: Path
         fresh(path).write({"n": 5})
 
 
+@pytest.mark.parametrize("appended", [0, 1, 2])
+def test_a_journal_that_another_began_has_its_name_flushed_before_anything_is_appended(
+    appended: int, path: Path
+) -> None:
+    """Whoever began it may have been killed before that: not where somebody has appended twice."""
+    state = _with_versions(path, 2)
+
+    def overtake(tell: Tell) -> None:
+        other = fresh(path)
+        other.checkpoint()
+        for number in range(appended):
+            other.write({"n": f"other {number}"})
+        _die()
+
+    fork(overtake).wait()
+    calls: list[str] = []
+
+    def note(call: Call) -> None:
+        if call.name in {"fsync", "fdatasync"}:
+            calls.append(os.path.relpath(call.target, path.parent))
+
+    with file_calls(note):
+        state.write({"n": "last"})
+
+    flushed = ".pipeline" in calls[: calls.index(f".pipeline/{_journal(path).name}")]
+    assert flushed == (appended < 2)
+    judge_disk(state)
+
+
 def test_who_waited_while_a_flush_failed_writes_nothing_either(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -191,7 +191,7 @@ MUTANTS: Final = {
     "recovery goes on in the journal it found": Mutant(
         "recovery.py",
         "        if records or not old.clean_rest():",
-        "        ledger.know(records)\n        if not old.clean_rest():",
+        "        if records:\n            ledger.now = records[-1].after\n        if not old.clean_rest():",
         EXPLORER,
         _explored("killed"),
     ),
@@ -229,6 +229,27 @@ MUTANTS: Final = {
         "            pass\n",
         EXPLORER,
         _explored("transactions"),
+    ),
+    "the latest record is believed unread": Mutant(
+        "journal.py",
+        "        if not found:\n            # The last",
+        "        if False:\n            # The last",
+        "tests/test_journal.py",
+        "latest or lies",
+    ),
+    "who follows into a new journal does not flush its name": Mutant(
+        "ledger.py",
+        "        if self.journal is not live and not self.journal.named:\n",
+        "        if False:\n",
+        "tests/test_regressions.py",
+        "journal_that_another_began",
+    ),
+    "a journal's name counts as flushed before anything was appended": Mutant(
+        "journal.py",
+        "                self.named |= part.durable > self._first.sequence\n",
+        "                self.named = True\n",
+        "tests/test_journal.py",
+        "name_of_the_generation",
     ),
     "a bad record before a durable one is a torn tail": Mutant(
         "journal.py",
