@@ -90,6 +90,7 @@ class StateLock:
         place = Place(self._queue)
         first_since = begin
         try:
+            place.ask()
             while True:
                 now = time.monotonic()
                 if place.first or now >= patience:

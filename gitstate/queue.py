@@ -1,7 +1,8 @@
 """Place: a place in the line for a lock: first come, first served. It is about fairness alone: the lock excludes without.
 
 The line is a `flock` on a file of its own. Linux grants it in the order in which it was asked for, and wakes only the
-next one, so that many can wait at no cost. But nobody can be told to stop waiting for it after a time. So a thread waits,
+next one, so that many can wait at little cost. (Who comes just as it is granted may slip in before the one that is being
+woken, and who was stopped stands at the end again.) But nobody can be told to stop waiting for it after a time. So a thread waits,
 and whoever gives up leaves the thread in the line, for the next one in this process who asks. Where there is no `flock`,
 or no thread, everybody asks again and again, and chance decides.
 """
@@ -53,7 +54,16 @@ class Place:
         self._file: _File | None = None
         self._stander: _Stander | None = None
         self.first = False
-        self._ask()
+
+    def ask(self) -> None:
+        """Sees whether it is the first one now."""
+        try:
+            if self._file is None and self._queue is not None:
+                self._file = _File(self._queue)
+            file = self._file
+            self.first = file is None or lock_descriptor(file.descriptor, blocking=False)
+        except OSError:
+            self.first = True
 
     def wait(self, seconds: float) -> None:
         """Sleeps until it is the first one, for so many seconds at most."""
@@ -63,7 +73,7 @@ class Place:
             self.first = self._stander.came.wait(seconds)
         else:
             time.sleep(min(seconds, _POLL_SECONDS))
-            self._ask()
+            self.ask()
 
     def leave(self) -> None:
         """Lets the next one be first."""
@@ -79,15 +89,6 @@ class Place:
     def sent(self, stander: _Stander) -> bool:
         """Whether it is for this place that the thread stands in the line."""
         return self._stander is stander
-
-    def _ask(self) -> None:
-        try:
-            if self._file is None and self._queue is not None:
-                self._file = _File(self._queue)
-            file = self._file
-            self.first = file is None or lock_descriptor(file.descriptor, blocking=False)
-        except OSError:
-            self.first = True
 
     def _send(self, file: _File) -> None:
         """Has somebody stand in the line: whoever was left there, else a new thread; nobody, where none can be had."""
@@ -134,9 +135,10 @@ class _Stander:
 class _File:
     """The line's file, open."""
 
+    descriptor = -1  # while it is opened, which may fail or be interrupted
+
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.descriptor = -1  # while it is opened, which may fail
         self.descriptor = os.open(path, OPEN_FLAGS, 0o600)
         _files.add(self)
 
