@@ -77,6 +77,13 @@ class Effects:
         if state is not None:
             files.remove(self._layout.beside(state.temporary))
 
+    def in_place(self, record: Record) -> bool:
+        """Whether everything that `record` changes is as it left it; not known of one that only takes another back."""
+        if not record.refs or any(self.ref(name) != new for name, _, new in record.refs):
+            return False
+        state = record.state
+        return state is None or files.identity(self._layout.state) == state.identity
+
     def behind(self, record: Record) -> bool:
         """Whether `record` is not in place: the state file, or a ref, is still where it was before."""
         for name, expected, new in record.refs:

@@ -12,7 +12,8 @@ Invariants:
 
 (J1) A record is in the journal if its digest holds and so does every part before it. What follows the last such part
      is a torn tail, never acknowledged, unless a part behind it says that the bad one was durable: then the journal is
-     damaged, and says so. (Notes and the record behind them reach the disk in any order until the flush is done.)
+     damaged, and says so. Where others have appended, the last part is checked and those before it are passed over:
+     damage there shows at the next checkpoint or recovery. (Notes and the record behind them reach the disk in any order until the flush is done.)
 (J2) Nothing is appended behind a torn tail, which would hide it, nor to a generation that this process has not followed
      to its end: `follow` or `latest` comes first.
 (J3) A generation is published whole: written aside, flushed, renamed to a new number, the directory flushed. Only then
@@ -218,7 +219,7 @@ class Journal:
     def latest(self) -> Record | None:
         """The last of the records behind the last one read or appended here, None where there is none.
 
-        Those before it are passed over: whoever appended it had followed them, and they are in place.
+        Those before it are passed over: only their headers are read.
 
         Raises:
             StateReadError: the journal is damaged.

@@ -13,7 +13,7 @@ from gitstate.journal import Journal, sync_published
 from gitstate.record import Standing
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
     from pathlib import Path
 
     from gitstate.record import Record
@@ -90,8 +90,11 @@ class Ledger:
         self.now = there[-1].after if there else base
         self.unknown = False
 
-    def catch_up(self) -> Record | None:
-        """The last record that others have appended, None for none; what it says is known from here on.
+    def catch_up(self, in_place: Callable[[Record], bool]) -> list[Record]:
+        """What others have appended, known from here on: the last of it alone, where that is in place.
+
+        For records are put in place in their order: those before it are there too, and nobody need read them. A note
+        may wait in the journal, and so may what Git's locks keep out, several times in a row.
 
         Raises:
             StateReadError: the journal is damaged.
@@ -100,13 +103,18 @@ class Ledger:
         live = self.journal
         if not live.current():
             self.open()
+        known = self.journal.mark
         last = self.journal.latest()
         if self.journal is not live and not self.journal.named:
             # It is flushed before anything is appended; its records were flushed before it had a name (J3).
             sync_published(self._directory)
-        if last is not None:
-            self.now = last.after
-        return last
+        if last is None:
+            return []
+        self.now = last.after
+        if in_place(last):
+            return [last]
+        self.journal.resume(known)
+        return self.journal.follow()
 
     def know(self, record: Record) -> None:
         """Takes in what `record` says."""

@@ -63,15 +63,14 @@ class Recovery:
                 self.attach()
             return self.done
         ledger.unknown = True  # an interrupt on the way leaves it to recovery
-        last = ledger.catch_up()
-        # Whoever wrote it has made sure of those before it (S7).
-        found = last if last is not None and last.aborts is None else None
+        records = ledger.catch_up(self._effects.in_place)
+        found = merge(records)
         lost = self._repository.lost or not self._repository.holds(self.last_objects)
         if lost or not ledger.journal.clean_tail() or (found and self._effects.behind(found)):
             self._recover()
             return True
         if found:
-            self.last_objects = found.objects
+            self.last_objects = records[-1].objects
             ledger.pending.clear()  # theirs are in place, so ours before them are too (S7)
             ledger.journal.vouch()
         self._check_branch()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import signal
 import threading
 import time
@@ -27,6 +29,7 @@ from oracle import (
     fresh,
     git,
     judge,
+    judge_disk,
     leave,
     loose_objects,
 )
@@ -81,6 +84,60 @@ def test_eight_processes_lose_no_increment(path: Path) -> None:
     if GIT:
         assert git(state, "rev-list", "--count", "HEAD").strip() == b"1600"
     judge(path, [], None)
+
+
+def _whatever_comes(tell: Tell, path: Path, number: int, seed: str) -> None:
+    """Transactions that succeed, fail, or leave the history alone, and what else a process does; tells what it did."""
+    chance = random.Random(f"{seed} {number}")
+    states = [
+        PipelineState(path, timeout=None),
+        PipelineState(path, timeout=None, backup_before_write=False),
+    ]
+    for step in range(80):
+        state = states[chance.random() < 0.2]
+        token = f"{number}.{step}"
+        what = chance.choice(["write"] * 3 + ["fail"] * 4 + ["name", "checkpoint", "close"])
+        if what == "write":
+            with state.transaction() as txn:
+                txn.data[f"k{number}"] = token
+        elif what == "fail":
+            with contextlib.suppress(KeyError), state.transaction():
+                raise KeyError(token)
+        elif what == "name":
+            state.create_backup(f"named-{token}")
+        elif what == "checkpoint":
+            state.checkpoint()
+        else:
+            state.close()
+        tell([what, token])
+
+
+def test_whatever_processes_do_beside_each_other_all_of_it_is_in_the_history(
+    path: Path, seed: str
+) -> None:
+    for round_ in range(3):
+        there = path.with_name(f"{round_}") / path.name
+        there.parent.mkdir()
+        fresh(there).write({"n": 0}, operation="begin")
+        works = [
+            partial(_whatever_comes, path=there, number=number, seed=f"{seed} {round_}")
+            for number in range(4)
+        ]
+        with _starting_together(works) as children:
+            pass
+
+        said = [each for child in children for each in child.told()]
+        state = fresh(there)
+        audit = state.get_transaction_history(None)
+        failed = sorted(each["details"]["error"] for each in audit if not each["success"])
+        written = sum(each["operation"] == "transaction_commit" for each in audit)
+        assert failed == sorted(f"KeyError: '{token}'" for what, token in said if what == "fail")
+        assert written == sum(what == "write" for what, _ in said)
+        for what, token in said:
+            if what == "name":
+                state.read(at=f"named-{token}")
+        state.write({"n": "last"})  # a version, which the one before it may not be
+        judge_disk(state)
 
 
 def _increment_one_of(tell: Tell, path: Path, number: int) -> None:

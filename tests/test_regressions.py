@@ -7,6 +7,7 @@ import os
 import random
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,9 @@ from gitstate import (
     journal,
     lock,
 )
+from gitstate.effects import Effects
 from gitstate.repository import Repository, loose
+from gitstate.store import Store
 
 pytestmark = forks
 
@@ -654,6 +657,124 @@ def test_a_journal_that_another_began_has_its_name_flushed_before_anything_is_ap
     flushed = ".pipeline" in calls[: calls.index(f".pipeline/{_journal(path).name}")]
     assert flushed == (appended < 2)
     judge_disk(state)
+
+
+def _fails(state: PipelineState, what: str) -> None:
+    with pytest.raises(KeyError), state.transaction():
+        raise KeyError(what)
+
+
+def _failures(path: Path) -> list[str]:
+    history = fresh(path).get_transaction_history(50)[::-1]
+    return [each["details"]["error"] for each in history if not each["success"]]
+
+
+def _meanwhile(path: Path, what: Callable[[PipelineState], None]) -> Iterator[None]:
+    """Another process with the state open: up to date at the first step, it does `what` at the second."""
+
+    def work(tell: Tell) -> None:
+        steps = tell.steps()
+        state = fresh(path)
+        state.write({"n": "other"})
+        tell("is up to date")
+        next(steps)
+        what(state)
+        tell("done")
+
+    child = fork(work)
+    child.await_line()
+    yield
+    child.go_on()
+    child.finish()
+    yield
+
+
+@pytest.mark.parametrize("last", ["close", "write", "checkpoint"])
+def test_several_failures_in_a_row_that_nobody_has_put_in_place_are_followed_by_another_process(
+    last: str, path: Path
+) -> None:
+    def go_on(state: PipelineState) -> None:
+        if last != "close":
+            state.write({"n": "after the failures"})
+        if last == "checkpoint":
+            state.checkpoint()
+        state.close()
+
+    state = _with_versions(path, 1)
+    _fails(state, "first")
+    state.write({"n": "puts the first in place"})
+    other = _meanwhile(path, go_on)
+    next(other)
+    _fails(state, "second")
+    _fails(state, "third")
+    next(other)
+    _fails(state, "fourth")
+    state.write({"n": "last"})
+
+    assert _failures(path) == [
+        f"KeyError: '{what}'" for what in ("first", "second", "third", "fourth")
+    ]
+    fresh(path).write({"n": "by anybody"})
+    judge_disk(fresh(path))
+
+
+@pytest.mark.parametrize("name", ["refs/heads/main", "refs/audit/unversioned"])
+def test_commits_that_a_lock_of_gits_kept_out_are_put_in_place_by_another_process(
+    name: str, path: Path
+) -> None:
+    options: dict[str, Any] = {"backup_before_write": False} if "unversioned" in name else {}
+    state = fresh(path, **options)
+    state.write({"n": 1})
+    other = _meanwhile(path, lambda state: state.close() if options else _write_and_close(state))
+    next(other)
+    state.write({"n": 2})
+    lock_file = state.git_dir / f"{name}.lock"
+    lock_file.touch()
+    state.write({"n": 3})
+    state.write({"n": 4})
+    lock_file.unlink()
+    next(other)
+    state.write({"n": 5})
+
+    assert len(fresh(path).get_transaction_history(50)) == (6 if options else 7)
+    fresh(path).write({"n": "by anybody"})
+    judge_disk(fresh(path))
+
+
+def test_a_failure_before_a_transaction_that_was_taken_back_is_followed_by_another_process(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = _with_versions(path, 1)
+    _fails(state, "first")
+    state.write({"n": "puts the first in place"})
+    other = _meanwhile(path, lambda state: state.close())
+    next(other)
+
+    def dies(tell: Tell) -> None:
+        own = fresh(path)
+        own.write({"n": "own"})
+        _fails(own, "second")
+        real = Store._take_back
+        monkeypatch.setattr(Store, "_take_back", lambda *args: (real(*args), _die()))
+        monkeypatch.setattr(Effects, "place", _no_room)
+        own.write({"n": "is taken back"})
+
+    fork(dies).wait()
+    next(other)
+    _fails(state, "third")
+    state.write({"n": "last"})
+
+    assert _failures(path) == ["KeyError: 'first'", "KeyError: 'second'", "KeyError: 'third'"]
+    judge_disk(fresh(path))
+
+
+def _write_and_close(state: PipelineState) -> None:
+    state.write({"n": "other again"})
+    state.close()
+
+
+def _no_room(*_: object) -> None:
+    raise StateWriteError("no room", path=Path("x"), code="write")
 
 
 def test_who_waited_while_a_flush_failed_writes_nothing_either(

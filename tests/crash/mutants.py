@@ -237,6 +237,13 @@ MUTANTS: Final = {
         "tests/test_journal.py",
         "latest or lies",
     ),
+    "the last record stands for those before it wherever it is": Mutant(
+        "ledger.py",
+        "        if in_place(last):\n",
+        "        if True:\n",
+        "tests/test_regressions.py",
+        "another_process",
+    ),
     "who follows into a new journal does not flush its name": Mutant(
         "ledger.py",
         "        if self.journal is not live and not self.journal.named:\n",
