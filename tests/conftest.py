@@ -5,11 +5,14 @@ import random
 import shutil
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from oracle import Tally
 
 from gitstate import PipelineState
 
@@ -37,6 +40,27 @@ def seed(request: pytest.FixtureRequest) -> str:
     chosen = request.config.getoption("--seed") or str(random.SystemRandom().randrange(2**32))
     print(f"seed {chosen}")
     return chosen
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Tally:
+    """Counts what a suite has tried; the sums are printed where the run ends."""
+
+    def count(what: str, number: int) -> None:
+        request.node.user_properties.append((f"tried {what}", number))
+
+    return count
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Says how often the suites that passed have tried what."""
+    tried: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("passed", ()):
+        for name, number in report.user_properties:
+            if name.startswith("tried "):
+                tried[name.removeprefix("tried ")] += number
+    for what, number in sorted(tried.items()):
+        terminalreporter.write_line(f"tried: {number:,} {what}")
 
 
 @pytest.fixture

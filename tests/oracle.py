@@ -26,9 +26,12 @@ from typing import Any, NamedTuple
 import pytest
 
 from gitstate import PipelineState, Version
+from gitstate.draft import FAILURES, UNVERSIONED
 from gitstate.journal import read_all
 from gitstate.record import effective
 from gitstate.registry import forget_store, open_store
+from gitstate.repository import BRANCH
+from gitstate.repository.refs import Refs
 
 GIT = shutil.which("git")
 LINUX = sys.platform.startswith("linux")
@@ -38,6 +41,8 @@ forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked
 needs_git = pytest.mark.skipif(GIT is None, reason="stock git is not installed")
 
 Document = dict[str, Any]
+Tally = Callable[[str, int], None]
+"""The fixture `tally`: what has been tried, and how often."""
 
 _os_write = os.write
 _LEFTOVER = re.compile(r".*\.tmp|.*\.lock|tmp_obj_.*|gitstate-older-.*|tmp.*\.pack")
@@ -116,7 +121,7 @@ def judge_disk(state: PipelineState, *, stock_git: bool = True) -> None:
     report = state.verify()
     assert report.ok, f"verify: {report.problems}"
     assert leftovers(state.path) == [], f"left behind: {leftovers(state.path)}"
-    _judge_journal(state.path)
+    _judge_journal(state)
     if GIT and stock_git:
         shown = git(state, "show", f"HEAD:{state.path.name}")
         assert shown == state.path.read_bytes(), "the state file is not what HEAD holds"
@@ -124,11 +129,19 @@ def judge_disk(state: PipelineState, *, stock_git: bool = True) -> None:
         assert not fsck.strip(), f"git fsck says {fsck!r}"
 
 
-def _judge_journal(path: Path) -> None:
-    base, records, _ = read_all(journal_of(path).parent)
+def _judge_journal(state: PipelineState) -> None:
+    """Whoever goes by the last record alone knows what all of them say, and what is on the disk."""
+    base, records, _ = read_all(journal_of(state.path).parent)
     for record in effective(records):
-        base = base.after(record, record.after.refs)
-    assert not records or records[-1].after == base, "a record does not say where it leaves things"
+        base = base.after(record, (BRANCH, FAILURES, UNVERSIONED))
+    now = records[-1].after if records else base
+    assert now == base, f"the last record says {now}, all of them say {base}"
+    on_disk = Refs(state.git_dir)
+    noted = {change.new for record in records for change in record.refs}
+    for name, at in now.refs.items():
+        there = on_disk.read(name)
+        # The note of a failure may wait for the next commit.
+        assert there == at or (name == FAILURES and at in noted), f"{name} is at {there}, not {at}"
 
 
 def leftovers(path: Path) -> list[str]:

@@ -24,6 +24,7 @@ from oracle import (
     Call,
     Child,
     Document,
+    Tally,
     Tell,
     counted,
     dying_at,
@@ -234,11 +235,10 @@ WORKLOADS = {
 
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_a_kill_at_any_file_call_loses_nothing_and_invents_nothing(
-    name: str, tmp_path: Path
+    name: str, tmp_path: Path, tally: Tally
 ) -> None:
     explored = _kill_everywhere(WORKLOADS[name], tmp_path)
-
-    print(f"{name}: {explored} kills")
+    tally("kills at file calls", explored)
     assert explored >= 3
 
 
@@ -312,7 +312,7 @@ DEATHS = {
     ["before the journal's flush", "before the rename", "before an object", "before the branch"],
 )
 def test_a_kill_at_any_file_call_of_a_recovery_is_recovered_from(
-    death: str, tmp_path: Path
+    death: str, tmp_path: Path, tally: Tally
 ) -> None:
     def half_a_transaction(path: Path, ack: Acks) -> PipelineState:
         _die_in_transaction(path, ack, DEATHS[death])
@@ -323,9 +323,9 @@ def test_a_kill_at_any_file_call_of_a_recovery_is_recovered_from(
             ack(next(state.log(1)))  # what has been read must not go away again
         state.create_backup()
 
-    explored = _kill_everywhere(Workload(half_a_transaction, recover, [[{"n": 4}]]), tmp_path)
-
-    print(f"recovery of a death {death}: {explored} kills")
+    workload = Workload(half_a_transaction, recover, [[{"n": 4}]])
+    explored = _kill_everywhere(workload, tmp_path)
+    tally("kills at file calls", explored)
     assert explored >= 20
 
 
@@ -662,7 +662,9 @@ CUTS = {
 
 @pytest.mark.parametrize("name", CUTS)
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="files are found by /proc/self/fd")
-def test_a_power_cut_takes_nothing_that_was_acknowledged(name: str, tmp_path: Path) -> None:
+def test_a_power_cut_takes_nothing_that_was_acknowledged(
+    name: str, tmp_path: Path, tally: Tally
+) -> None:
     def explore(first: int, step: int) -> int:
         for number in range(first, len(LOSSES), step):
             choose, call = LOSSES[number]
@@ -670,7 +672,7 @@ def test_a_power_cut_takes_nothing_that_was_acknowledged(name: str, tmp_path: Pa
             _cut_power(CUTS[name], Disk(tmp_path / str(number)), choose or chance, call)
         return len(range(first, len(LOSSES), step))
 
-    print(f"{name}: {in_parallel(explore)} power cuts")
+    tally("power cuts of a simulated disk", in_parallel(explore))
 
 
 def _cut_power(cut: Cut, disk: Disk, choose: Callable[[list[Any]], Any], first: str) -> None:
@@ -705,7 +707,7 @@ def _cut_power(cut: Cut, disk: Disk, choose: Callable[[list[Any]], Any], first: 
 
 
 def test_writers_killed_at_random_lose_nothing_that_they_were_promised(
-    path: Path, seed: str
+    path: Path, seed: str, tally: Tally
 ) -> None:
     kills, writers = 200, 4
     chance = random.Random(seed)
@@ -741,7 +743,8 @@ def test_writers_killed_at_random_lose_nothing_that_they_were_promised(
         promised[number] = max(promised[number], value)
         assert version in versions, f"seed {seed}: version {version} is lost"
         assert versions[version].read()[f"writer {number}"] == value
-    print(f"{kills} kills, {len(acks)} acknowledged, {len(documents)} versions")
+    tally("SIGKILLs", kills)
+    tally("transactions acknowledged before a SIGKILL", len(acks))
     for number, value in promised.items():
         # A kill between the commit and its acknowledgement leaves one more.
         assert value <= final[f"writer {number}"], f"seed {seed}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from oracle import Ack, Call, Document, file_calls, forks, fresh, in_parallel, judge, leave
+from oracle import Ack, Call, Document, Tally, file_calls, forks, fresh, in_parallel, judge, leave
 
 from gitstate import PipelineState, StateError
 
@@ -101,7 +101,7 @@ class Fault:
 @pytest.mark.parametrize("lasting", [False, True], ids=["once", "from then on"])
 @pytest.mark.parametrize("name", WORKS)
 def test_a_call_that_fails_is_a_typed_error_and_leaves_everything_as_it_was(
-    name: str, lasting: bool, memory: Path, scale: Callable[[int, int], int]
+    name: str, lasting: bool, memory: Path, scale: Callable[[int, int], int], tally: Tally
 ) -> None:
     each = scale(1, len(REFUSALS))  # in CI each call fails in one way, all of them in turn
 
@@ -116,7 +116,7 @@ def test_a_call_that_fails_is_a_typed_error_and_leaves_everything_as_it_was(
         raise AssertionError
 
     explored = in_parallel(explore)
-    print(f"{name}: {explored} faults")
+    tally("failing file calls", explored)
     assert explored > 15
 
 

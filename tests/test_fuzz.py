@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 from oracle import (
     KILLED,
     Document,
+    Tally,
     Tell,
     dying_before,
     fork,
@@ -300,7 +301,12 @@ def edit_in(content: bytes) -> list[Document]:
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("kind", STORES)
 def test_a_damaged_byte_is_an_error_with_a_name_or_does_no_harm(
-    kind: str, damage: str, memory: Path, seed: str, scale: Callable[[int, int], int]
+    kind: str,
+    damage: str,
+    memory: Path,
+    seed: str,
+    scale: Callable[[int, int], int],
+    tally: Tally,
 ) -> None:
     sample = make_sample(kind, memory / "original")
     spots = places(sample, f"{seed} {kind} {damage}", every=bool(scale(0, 1)))
@@ -333,7 +339,7 @@ def test_a_damaged_byte_is_an_error_with_a_name_or_does_no_harm(
         return len(range(first, len(spots), step))
 
     done = in_parallel(explore)
-    print(f"{kind}, {damage}: {done} bytes of {len(sample.files)} files")
+    tally("bytes flipped, or files cut there", done)
     assert done == len(spots)
 
 
@@ -346,11 +352,15 @@ Examples = Callable[..., None]
 
 
 @pytest.fixture
-def examples(seed: str, scale: Callable[[int, int], int]) -> Examples:
+def examples(seed: str, scale: Callable[[int, int], int], tally: Tally) -> Examples:
     """Runs a function with values that chance has made, as often as was asked for."""
 
     def run(function: Callable[[Any], None], values: st.SearchStrategy[Any]) -> None:
+        count = 0
+
         def one(value: Any) -> None:
+            nonlocal count
+            count += 1
             function(value)
 
         chosen = settings(
@@ -363,6 +373,7 @@ def examples(seed: str, scale: Callable[[int, int], int]) -> Examples:
         )
         with patience() if not scale(0, 1) else contextlib.nullcontext():
             hypothesis.seed(seed)(chosen(given(value=values)(one)))()
+        tally("strange bytes given to a reader", count)
 
     return run
 

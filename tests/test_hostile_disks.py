@@ -28,6 +28,7 @@ from oracle import (
     Ack,
     Call,
     Document,
+    Tally,
     Tell,
     counted,
     dying_before,
@@ -177,6 +178,7 @@ def test_on_a_disk_full_to_the_last_page_it_happens_or_is_refused_and_nothing_is
     of: Literal["pages", "inodes"],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
+    tally: Tally,
 ) -> None:
     outcomes: list[bool] = []
     with _mounted(
@@ -199,7 +201,7 @@ def test_on_a_disk_full_to_the_last_page_it_happens_or_is_refused_and_nothing_is
             assert free < 300, "it never passes"
 
     refused = outcomes.count(False)
-    print(f"{name}: {len(outcomes)} attempts, {refused} refused, by {of}")
+    tally("attempts on a full disk", len(outcomes))
     assert refused > 0 or name == "checkpoint"
 
 
@@ -742,7 +744,9 @@ def _lengths(how: str, seed: str) -> Callable[[int], int]:
 
 
 @pytest.mark.parametrize("how", ["one byte", "half", "at random"])
-def test_writes_that_are_short_every_time_change_nothing(how: str, memory: Path, seed: str) -> None:
+def test_writes_that_are_short_every_time_change_nothing(
+    how: str, memory: Path, seed: str, tally: Tally
+) -> None:
     path = memory / "pipeline.json"
     with _short_writes(_lengths(how, seed)) as asked:
         state = PipelineState(path)
@@ -767,7 +771,7 @@ def test_writes_that_are_short_every_time_change_nothing(how: str, memory: Path,
         state.close()
         leave(state)
 
-    print(f"{len(asked)} writes, each of them short")
+    tally("short writes", len(asked))
     assert len(asked) > 100
     assert judge(path, acks, []) == [ack.document for ack in acks]
 

@@ -26,7 +26,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from oracle import GIT, Ack, Document, fresh, git_environment, judge, leave
+from oracle import GIT, Ack, Document, Tally, fresh, git_environment, judge, leave
 
 from gitstate import PipelineState, StateReadError, StateValidationError, VersionNotFoundError
 
@@ -511,7 +511,7 @@ def same(found: Document, expected: Document) -> bool:
 
 
 def test_whatever_is_done_the_state_is_what_the_model_says(
-    memory: Path, seed: str, scale: Callable[[int, int], int]
+    memory: Path, seed: str, scale: Callable[[int, int], int], tally: Tally
 ) -> None:
     class SeededWalk(Walk):
         folder = memory
@@ -532,7 +532,8 @@ def test_whatever_is_done_the_state_is_what_the_model_says(
             break
         run_state_machine_as_test(hypothesis.seed(f"{seed} {number}")(SeededWalk), settings=chosen)
 
-    print(f"{SeededWalk.steps} steps in {SeededWalk.walks} walks, {SeededWalk.judged} judged")
+    tally("random steps", SeededWalk.steps)
+    tally("random walks", SeededWalk.walks)
     assert SeededWalk.steps >= least
     assert SeededWalk.judged == SeededWalk.walks
 

@@ -22,6 +22,7 @@ from oracle import (
     GIT,
     Ack,
     Call,
+    Tally,
     Tell,
     counted,
     file_calls,
@@ -658,7 +659,7 @@ def test_what_fails_behind_the_commit_point_is_committed_and_catches_up(
 @pytest.mark.parametrize("lasts", ["once", "from then on"])
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
 def test_an_error_at_any_file_call_is_a_typed_error_or_none_and_loses_nothing(
-    number: int, lasts: str, tmp_path: Path
+    number: int, lasts: str, tmp_path: Path, tally: Tally
 ) -> None:
     def explore(first: int, step: int) -> int:
         for explored, case in enumerate(itertools.count(first + 1, step)):
@@ -704,14 +705,14 @@ def test_an_error_at_any_file_call_is_a_typed_error_or_none_and_loses_nothing(
             tell(item)
 
     explored = in_parallel(explore)
-    print(f"{explored} failing calls")
+    tally("failing file calls", explored)
     assert explored > 15
 
 
 @forks
 @pytest.mark.parametrize("name", ["read", "log", "history", "verify"])
 def test_an_error_at_any_file_call_of_a_reader_is_a_typed_error_or_none(
-    name: str, path: Path
+    name: str, path: Path, tally: Tally
 ) -> None:
     leave(_three_versions(path))
 
@@ -746,7 +747,7 @@ def test_an_error_at_any_file_call_of_a_reader_is_a_typed_error_or_none(
         tell(case)
 
     explored = fork(work).finish()[-1]
-    print(f"{name}: {explored} failing calls")
+    tally("failing file calls", explored)
     assert explored > 3
     judge(path, [], None)
 
@@ -757,7 +758,7 @@ def test_an_error_at_any_file_call_of_a_reader_is_a_typed_error_or_none(
 @forks
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_ctrl_c_at_any_file_call_leaves_a_handle_that_goes_on(
-    moment: str, tmp_path: Path
+    moment: str, tmp_path: Path, tally: Tally
 ) -> None:
     def explore(first: int, step: int) -> int:
         for explored, case in enumerate(itertools.count(first + 1, step)):
@@ -804,7 +805,7 @@ def test_a_ctrl_c_at_any_file_call_leaves_a_handle_that_goes_on(
         tell(made)
 
     explored = in_parallel(explore)
-    print(f"{explored} interruptions")
+    tally("Ctrl-C at file calls", explored)
     assert explored > 15
 
 

@@ -6,6 +6,8 @@ everything at once: eight writers, a checkpointer, recoveries that die too, and 
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import random
 import shutil
@@ -24,6 +26,7 @@ from oracle import (
     Call,
     Child,
     Document,
+    Tally,
     Tell,
     file_calls,
     fork,
@@ -52,10 +55,23 @@ def _key(writer: int) -> str:
     return f"writer {writer}"
 
 
-def _increments(path: Path, writer: int) -> Iterator[tuple[int, str]]:
-    """Increments without end: what the writer's own counter is then, and the version that holds it."""
+def _fail(state: PipelineState, reason: str) -> None:
+    with contextlib.suppress(KeyError), state.transaction():
+        raise KeyError(reason)
+
+
+def _increments(path: Path, writer: int) -> Iterator[tuple[int | None, str]]:
+    """Increments without end: what the writer's own counter is then, and the version that holds it.
+
+    In between, now and then, some that fail: None, and the reason.
+    """
     state = PipelineState(path, max_backups=None, timeout=None, schema=None)
-    while True:
+    chance = random.Random(os.getpid())
+    for number in itertools.count():
+        for again in range(chance.choice((0, 0, 0, 0, 1, 3))):
+            reason = f"{os.getpid()} {number} {again}"
+            _fail(state, reason)
+            yield None, reason
         with state.transaction() as txn:
             txn.data[_key(writer)] = mine = txn.data.get(_key(writer), 0) + 1
             txn.data["all"] = txn.data.get("all", 0) + 1
@@ -106,19 +122,22 @@ class Promises:
         acknowledged: the counter's value that each version was acknowledged with, by its id.
         counters: the highest value that each writer was acknowledged.
         in_flight: how many processes of each writer have died since: each may have committed once more.
+        failures: the reasons of the transactions that were seen to fail.
     """
 
     acknowledged: dict[str, tuple[int, int]] = field(default_factory=dict)
     counters: Counter[int] = field(default_factory=Counter)
     in_flight: Counter[int] = field(default_factory=Counter)
+    failures: set[str] = field(default_factory=set)
 
     def take(self, writer: int, child: Child) -> None:
         """Takes in what a writer said before it was killed."""
-        told = child.told()
-        for value, version in told:
-            self.acknowledged[version] = writer, value
-        if told:
-            self.counters[writer], self.in_flight[writer] = told[-1][0], 0
+        for value, named in child.told():
+            if value is None:
+                self.failures.add(named)
+            else:
+                self.acknowledged[named] = writer, value
+                self.counters[writer], self.in_flight[writer] = value, 0
         self.in_flight[writer] += 1
 
     def hold(self, documents: list[Document], ids: list[str]) -> None:
@@ -135,7 +154,7 @@ class Promises:
 
 
 def test_eight_writers_and_a_checkpointer_killed_at_random_lose_nothing(
-    tmp_path: Path, seed: str, scale: Callable[[int, int], int]
+    tmp_path: Path, seed: str, scale: Callable[[int, int], int], tally: Tally
 ) -> None:
     chance = random.Random(seed)
     rounds = scale(KILLS, LONG_KILLS) // KILLS_OF_ONE_ROUND
@@ -159,14 +178,18 @@ def test_eight_writers_and_a_checkpointer_killed_at_random_lose_nothing(
         )
         state = fresh(path)
         ids = [version.id for version in state.log()][::-1]
+        history = state.get_transaction_history(None)
         state.close()
         promises.hold(documents, ids[: len(documents)])  # the judge may have committed one more
+        failed = {each["details"]["error"] for each in history if not each["success"]}
+        assert {f"KeyError: '{reason}'" for reason in promises.failures} <= failed
         _judge_counts(documents)
         if last:
             acknowledged += len(promises.acknowledged)
             versions += len(documents)
 
-    print(f"{kills} kills, {acknowledged} acknowledged, {versions} versions")
+    tally("SIGKILLs", kills)
+    tally("transactions acknowledged before a SIGKILL", acknowledged)
     assert kills == rounds * KILLS_OF_ONE_ROUND
     assert (
         acknowledged > kills // 10
@@ -238,7 +261,7 @@ TRANSACTIONS_OF_ONE_COMMAND = 15
 
 @needs_git
 def test_git_in_a_loop_beside_writers_and_a_checkpointer_takes_nothing(
-    path: Path, tmp_path: Path, seed: str, scale: Callable[[int, int], int]
+    path: Path, tmp_path: Path, seed: str, scale: Callable[[int, int], int], tally: Tally
 ) -> None:
     chance = random.Random(seed)
     acknowledged: dict[str, tuple[int, int]] = {}
@@ -290,7 +313,7 @@ def test_git_in_a_loop_beside_writers_and_a_checkpointer_takes_nothing(
     state = fresh(path)
     ids = [version.id for version in state.log()][::-1][: len(documents)]
     found = dict(zip(ids, documents, strict=True))
-    print(f"{len(documents)} versions, {len(clones)} clones, {dict(statuses)}")
+    tally("commands of Git beside writers", statuses.total())
     assert acknowledged.keys() == set(ids)
     for version, (number, value) in acknowledged.items():
         assert found[version][_key(number)] == value
@@ -304,7 +327,7 @@ def test_git_in_a_loop_beside_writers_and_a_checkpointer_takes_nothing(
 @needs_git
 @pytest.mark.parametrize("packs", [1, 16], ids=["few packs", "packs to be written together"])
 def test_a_repack_at_any_file_call_of_a_checkpoint_is_no_error_and_does_no_damage(
-    packs: int, path: Path, tmp_path: Path
+    packs: int, path: Path, tmp_path: Path, tally: Tally
 ) -> None:
     state = PipelineState(path, max_backups=None)
     for number in range(packs):
@@ -321,7 +344,7 @@ def test_a_repack_at_any_file_call_of_a_checkpoint_is_no_error_and_does_no_damag
         return number // step
 
     explored = in_parallel(explore)
-    print(f"{explored} calls")
+    tally("repacks at file calls", explored)
     assert explored > 20
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from disk import MODELS, Disk
 from explorer import explore_all
+from oracle import Tally
 from recorder import Created, FlushedDirectory, FlushedFile, Renamed, Wrote
 from workloads import WORKLOADS
 
@@ -31,7 +32,7 @@ LONG_STATES, LONG_RECOVERIES = 13_000, 1_500
 
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_whatever_a_power_cut_leaves_is_recovered(
-    name: str, seed: str, scale: Callable[[int, int], int]
+    name: str, seed: str, scale: Callable[[int, int], int], tally: Tally
 ) -> None:
     states = scale(STATES, LONG_STATES)
 
@@ -40,7 +41,8 @@ def test_whatever_a_power_cut_leaves_is_recovered(
     )
 
     judged, recoveries = found[name]
-    print(f"{judged} states, {recoveries} of recoveries")
+    tally("crash states", judged)
+    tally("crash states of recoveries", recoveries)
     assert judged >= LEAST_STATES
     assert recoveries > 0
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 from mutants import MUTANTS
+from oracle import Tally
 
 SAMPLE = 2
 
 
 def test_a_precaution_that_is_taken_out_is_missed(
-    seed: str, scale: Callable[[int, int], int], tmp_path: Path
+    seed: str, scale: Callable[[int, int], int], tmp_path: Path, tally: Tally
 ) -> None:
     names = random.Random(seed).sample(list(MUTANTS), scale(SAMPLE, len(MUTANTS)))
     survivors = []
@@ -24,6 +25,7 @@ def test_a_precaution_that_is_taken_out_is_missed(
             survivors.append(name)
 
     assert not survivors
+    tally("precautions taken out and missed", len(names))
 
 
 @pytest.mark.parametrize("name", MUTANTS)
