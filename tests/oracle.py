@@ -131,7 +131,7 @@ def judge_disk(state: PipelineState, *, stock_git: bool = True) -> None:
 
 def _judge_journal(state: PipelineState) -> None:
     """Whoever goes by the last record alone knows what all of them say, and what is on the disk."""
-    base, records, _ = read_all(journal_of(state.path).parent)
+    base, records, _ = read_all(state.git_dir.parent)
     for record in effective(records):
         base = base.after(record, (BRANCH, FAILURES, UNVERSIONED))
     now = records[-1].after if records else base

@@ -60,6 +60,13 @@ def _fail(state: PipelineState, reason: str) -> None:
         raise KeyError(reason)
 
 
+def _failures(state: PipelineState) -> set[str]:
+    """The reasons that `_fail` was given, as the history has them."""
+    history = state.get_transaction_history(None)
+    errors = (each["details"]["error"] for each in history if not each["success"])
+    return {error.removeprefix("KeyError: ").strip("'") for error in errors}
+
+
 def _increments(path: Path, writer: int) -> Iterator[tuple[int | None, str]]:
     """Increments without end: what the writer's own counter is then, and the version that holds it.
 
@@ -178,11 +185,10 @@ def test_eight_writers_and_a_checkpointer_killed_at_random_lose_nothing(
         )
         state = fresh(path)
         ids = [version.id for version in state.log()][::-1]
-        history = state.get_transaction_history(None)
+        failures = _failures(state)
         state.close()
         promises.hold(documents, ids[: len(documents)])  # the judge may have committed one more
-        failed = {each["details"]["error"] for each in history if not each["success"]}
-        assert {f"KeyError: '{reason}'" for reason in promises.failures} <= failed
+        assert promises.failures <= failures
         _judge_counts(documents)
         if last:
             acknowledged += len(promises.acknowledged)
@@ -265,6 +271,7 @@ def test_git_in_a_loop_beside_writers_and_a_checkpointer_takes_nothing(
 ) -> None:
     chance = random.Random(seed)
     acknowledged: dict[str, tuple[int, int]] = {}
+    failures: set[str] = set()
     clones: list[list[str]] = []
     statuses: Counter[tuple[str, int]] = Counter()
 
@@ -299,8 +306,11 @@ def test_git_in_a_loop_beside_writers_and_a_checkpointer_takes_nothing(
                 for writer in writers:
                     writer.await_line(steps)
         for number, writer in enumerate(writers):
-            for value, version in (made for batch in writer.finish() for made in batch):
-                acknowledged[version] = number, value
+            for value, named in (made for batch in writer.finish() for made in batch):
+                if value is None:
+                    failures.add(named)
+                else:
+                    acknowledged[named] = number, value
         os.kill(checkpointer.pid, signal.SIGKILL)
         assert checkpointer.wait() == -signal.SIGKILL, checkpointer.told()
 
@@ -315,6 +325,7 @@ def test_git_in_a_loop_beside_writers_and_a_checkpointer_takes_nothing(
     found = dict(zip(ids, documents, strict=True))
     tally("commands of Git beside writers", statuses.total())
     assert acknowledged.keys() == set(ids)
+    assert failures == _failures(state)
     for version, (number, value) in acknowledged.items():
         assert found[version][_key(number)] == value
     _judge_counts(documents)
