@@ -78,11 +78,12 @@ class Place:
     def leave(self) -> None:
         """Lets the next one be first."""
         with _mutex:
-            stander, self._stander = self._stander, None
+            stander = self._stander
             if stander is not None and stander.came.is_set():
                 self._file = stander.file
             elif stander is not None and stander.standing:
                 _left.add(stander)
+            self._stander = None
         if self._file is not None:
             self._file.leave()
 
