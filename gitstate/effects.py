@@ -78,8 +78,9 @@ class Effects:
             files.remove(self._layout.beside(state.temporary))
 
     def in_place(self, record: Record) -> bool:
-        """Whether everything that `record` changes is as it left it; not known of one that only takes another back."""
-        if not record.refs or any(self.ref(name) != new for name, _, new in record.refs):
+        """Whether the refs and the state file are as `record` left them; not known of one that takes another back."""
+        refs = {**record.after.refs, **{change.name: change.new for change in record.refs}}
+        if not record.refs or any(self.ref(name) != at for name, at in refs.items()):
             return False
         state = record.state
         return state is None or files.identity(self._layout.state) == state.identity

@@ -93,8 +93,9 @@ class Ledger:
     def catch_up(self, in_place: Callable[[Record], bool]) -> list[Record]:
         """What others have appended, known from here on: the last of it alone, where that is in place.
 
-        For records are put in place in their order: those before it are there too, and nobody need read them. A note
-        may wait in the journal, and so may what Git's locks keep out, several times in a row.
+        For records are put in place in their order, so that those before it are there too; and the refs that matter
+        are looked at. Else all are read: a note may wait in the journal, and so may what Git's locks keep out, several
+        of them in a row.
 
         Raises:
             StateReadError: the journal is damaged.
