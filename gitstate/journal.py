@@ -12,8 +12,9 @@ Invariants:
 
 (J1) A record is in the journal if its digest holds and so does every part before it. What follows the last such part
      is a torn tail, never acknowledged, unless a part behind it says that the bad one was durable: then the journal is
-     damaged, and says so. Where others have appended, the last part is checked and those before it are passed over:
-     damage there shows at the next checkpoint or recovery. (Notes and the record behind them reach the disk in any order until the flush is done.)
+     damaged, and says so. (Notes and the record behind them reach the disk in any order until the flush is done.) Who
+     only wants to know what others have appended may pass over all but the last part: damage before it shows when all
+     are read, at the next checkpoint or recovery at the latest.
 (J2) Nothing is appended behind a torn tail, which would hide it, nor to a generation that this process has not followed
      to its end: `follow` or `latest` comes first.
 (J3) A generation is published whole: written aside, flushed, renamed to a new number, the directory flushed. Only then
@@ -73,8 +74,8 @@ class Journal:
     """One generation of the journal, open for reading and appending, and the way to begin the next.
 
     Attributes:
-        named: whether a record that was read here says that an earlier one had been appended, so that the name of the
-            file was durable before.
+        named: whether a record that was read here says that one behind the base was durable before it, so that somebody
+            was at work here who had flushed the file's name.
     """
 
     def __init__(self, path: Path, descriptor: int, first: Part, base: Standing) -> None:
@@ -262,7 +263,7 @@ class Journal:
         return found
 
     def vouch(self) -> None:
-        """Says that the records read so far are in place, so that they were flushed: nobody applies one before (S1)."""
+        """Says that the records read so far were flushed, as those are that are in place: nobody applies one before (S1)."""
         self._durable = self._sequence
 
     def clean_tail(self) -> bool:

@@ -65,8 +65,15 @@ class Recovery:
         ledger.unknown = True  # an interrupt on the way leaves it to recovery
         records = ledger.catch_up(self._effects.in_place)
         found = merge(records)
+        # Whoever took a record back may have died before the flush of that, and no file shows it (PITFALLS O11).
+        unsure = bool(records) and records[-1].aborts is not None
         lost = self._repository.lost or not self._repository.holds(self.last_objects)
-        if lost or not ledger.journal.clean_tail() or (found and self._effects.behind(found)):
+        if (
+            lost
+            or unsure
+            or not ledger.journal.clean_tail()
+            or (found and self._effects.behind(found))
+        ):
             self._recover()
             return True
         if found:

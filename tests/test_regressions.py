@@ -768,6 +768,50 @@ def test_a_failure_before_a_transaction_that_was_taken_back_is_followed_by_anoth
     judge_disk(fresh(path))
 
 
+def test_nobody_appends_behind_an_abort_that_may_never_have_been_flushed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut could drop it, and keep what is behind it: the journal would be damaged, or what was undone be done."""
+    state = _with_versions(path, 1)
+    other = _meanwhile(path, lambda state: state.write({"n": "other again"}))
+    next(other)
+
+    def dies(tell: Tell) -> None:
+        own = fresh(path)
+        own.write({"n": "own"})
+        tell(_journal(path).name)
+
+        def refused(*_: object) -> None:
+            monkeypatch.setattr(journal.Journal, "_flush", lambda *_: _die())
+            _no_room()
+
+        monkeypatch.setattr(Effects, "place", refused)
+        own.write({"n": "is taken back"})
+
+    dying = fork(dies)
+    dying.wait()
+    (before,) = dying.told()
+    next(other)
+
+    assert _journal(path).name > before
+    assert [version.read() for version in state.log()][:2] == [{"n": "other again"}, {"n": "own"}]
+    judge_disk(fresh(path))
+
+
+def test_a_ref_that_is_gone_is_put_back_whichever_record_moved_it(path: Path) -> None:
+    state = fresh(path, backup_before_write=False)
+    state.write({"n": 1})
+    other = _meanwhile(path, _write_and_close)  # which begins a new journal
+    next(other)
+    state.write({"n": 2})
+    state.create_backup("kept")
+    (state.git_dir / "refs/audit/unversioned").unlink()
+    next(other)
+
+    assert len(fresh(path).get_transaction_history(50)) == 5
+    judge_disk(fresh(path))
+
+
 def _write_and_close(state: PipelineState) -> None:
     state.write({"n": "other again"})
     state.close()

@@ -244,6 +244,20 @@ MUTANTS: Final = {
         "tests/test_regressions.py",
         "another_process",
     ),
+    "an abort that may never have been flushed is appended behind": Mutant(
+        "recovery.py",
+        "        unsure = bool(records) and records[-1].aborts is not None\n",
+        "        unsure = False\n",
+        "tests/test_regressions.py",
+        "behind_an_abort",
+    ),
+    "only the refs of the last record are looked at": Mutant(
+        "effects.py",
+        "        refs = {**record.after.refs, **{",
+        "        refs = {**{",
+        "tests/test_regressions.py",
+        "put_back_whichever",
+    ),
     "who follows into a new journal does not flush its name": Mutant(
         "ledger.py",
         "        if self.journal is not live and not self.journal.named:\n",
