@@ -239,6 +239,21 @@ def test_of_a_torn_last_record_the_one_before_it_is_the_latest(tmp_path: Path) -
         journal.close()
 
 
+@pytest.mark.parametrize("more", [0, 1, HEADER_SIZE - 1])
+def test_the_latest_record_is_found_where_the_file_ends_soon_behind_it(
+    more: int, tmp_path: Path
+) -> None:
+    writer = _journal(tmp_path, *map(_record, range(1, 4)))
+    os.truncate(writer.path, writer.size + more)
+
+    reader = Journal.open(tmp_path)
+
+    assert reader.latest() == _record(3)
+    assert reader.mark == writer.mark
+    for journal in (writer, reader):
+        journal.close()
+
+
 def test_a_record_that_was_passed_over_is_checked_when_all_are_read(tmp_path: Path) -> None:
     writer = _journal(tmp_path, *map(_record, range(1, 4)))
     reader = Journal.open(tmp_path)
