@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from gitstate.errors import StateReadError, StateTransactionError, StateWriteError
 from gitstate.journal import Journal, sync_published
-from gitstate.record import Standing
+from gitstate.record import Standing, standing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
     from gitstate.record import Record
@@ -86,16 +86,11 @@ class Ledger:
         if older is not None:
             older.close()
         self._forget(self._journal.base)
-        there = self._journal.scan()
-        self.now = there[-1].after if there else base
+        self.now = standing(base, self._journal.scan())
         self.unknown = False
 
-    def catch_up(self, in_place: Callable[[Record], bool]) -> list[Record]:
-        """What others have appended, known from here on: the last of it alone, where that is in place.
-
-        For records are put in place in their order, so that those before it are there too; and the refs that matter
-        are looked at. Else all are read: a note may wait in the journal, and so may what Git's locks keep out, several
-        of them in a row.
+    def catch_up(self) -> Record | None:
+        """The last record that others have appended, None for none; what it says is known from here on.
 
         Raises:
             StateReadError: the journal is damaged.
@@ -104,25 +99,16 @@ class Ledger:
         live = self.journal
         if not live.current():
             self.open()
-        known = self.journal.mark
         last = self.journal.latest()
         if self.journal is not live and not self.journal.named:
             # It is flushed before anything is appended; its records were flushed before it had a name (J3).
             sync_published(self._directory)
-        if last is None:
-            return []
-        self.now = last.after
-        if in_place(last):
-            return [last]
-        self.journal.resume(known)
-        return self.journal.follow()
+        if last is not None:
+            self.now = last.after
+        return last
 
-    def know(self, record: Record) -> None:
-        """Takes in what `record` says."""
-        self.now = self.now.after(record, self.follows)
-
-    def append(self, record: Record) -> None:
-        """Makes `record` durable: it has happened. What it says is not known before `know`.
+    def append(self, record: Record) -> Record:
+        """Makes `record` durable: it has happened. Given as it was appended; what it says is not known before `know`.
 
         Raises:
             StateWriteError: it has not happened; with code `"flush-failed"` nobody knows.
@@ -130,10 +116,16 @@ class Ledger:
         # Whatever interrupts this, a Ctrl-C too, leaves the outcome to recovery.
         self.unknown = True
         try:
-            self.journal.append(self.complete(record, self.now))
+            record = self.complete(record, self.now)
+            self.journal.append(record)
         except StateWriteError as error:
             self.unknown = error.code == "flush-failed"
             raise
+        return record
+
+    def know(self, record: Record) -> None:
+        """Takes in what an appended record says."""
+        self.now = record.after
 
     def note(self, record: Record) -> None:
         """Appends `record` without a flush, to be put in place by whoever flushes next.
@@ -143,7 +135,8 @@ class Ledger:
         """
         self.unknown = True  # an interrupt on the way leaves it to recovery
         try:
-            self.journal.note(self.complete(record, self.now))
+            record = self.complete(record, self.now)
+            self.journal.note(record)
             self.pending.append(record)
             self.know(record)
         except StateWriteError:

@@ -13,7 +13,7 @@ from gitstate import files
 from gitstate.draft import FAILURES
 from gitstate.errors import StateError, gone, store_unreadable, unreadable
 from gitstate.journal import NOWHERE, Mark, read_all
-from gitstate.record import Record, RefChange, Standing, merge
+from gitstate.record import Record, RefChange, Standing, merge, standing
 from gitstate.repository import BRANCH, Repository, blob_id
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Reader:
         if merged is not None and self._effects.behind(merged):
             line = "the journal holds records that are not in place: the next use of the state puts them there"
             return [line]
-        expected = (records[-1].after if records else base).state
+        expected = standing(base, records).state
         try:
             found = blob_id(self._file())
         except FileNotFoundError:
@@ -173,9 +173,8 @@ class Reader:
         merged = merge(records)
         if merged is not None and self._effects.behind(merged):
             return merged
-        if mark.generation != self._in_place.generation:
-            self._now = base
-        self._now = records[-1].after if records else self._now
+        same = mark.generation == self._in_place.generation
+        self._now = standing(self._now if same else base, records)
         branch = self._now.refs.get(BRANCH)
         self._in_place = mark
         if branch is not None and not self._effects.names_commit(BRANCH, branch):
@@ -193,7 +192,7 @@ class Reader:
 
     def _ever_committed(self) -> bool:
         base, records, _ = self._snapshot(NOWHERE)
-        if (records[-1].after if records else base).state is not None:
+        if standing(base, records).state is not None:
             return True
         return self._layout.exists() and self._effects.ref(BRANCH) is not None
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from gitstate.files import Identity
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
 _META_LENGTH: Final = struct.Struct("<I")
 
@@ -130,6 +130,11 @@ def merge(records: Iterable[Record]) -> Record | None:
     refs = tuple(RefChange(name, tuple(seen[name]), new) for name, new in last.items())
     state, adopts = _merge_states(counting)
     return Record(counting[-1].sequence, tuple(objects.values()), refs, state, adopts)
+
+
+def standing(base: Standing, records: Sequence[Record]) -> Standing:
+    """Where `records` leave things that stood at `base`."""
+    return records[-1].after if records else base
 
 
 def _merge_states(records: list[Record]) -> tuple[StateChange | None, str | None]:

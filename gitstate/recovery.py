@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gitstate import journal
 from gitstate.errors import StateReadError, StateWriteError, moved
-from gitstate.record import Record, Standing, merge
+from gitstate.record import Record, Standing, merge, standing
 from gitstate.repository import BRANCH
 
 if TYPE_CHECKING:
@@ -63,26 +63,33 @@ class Recovery:
                 self.attach()
             return self.done
         ledger.unknown = True  # an interrupt on the way leaves it to recovery
-        records = ledger.catch_up(self._effects.in_place)
-        found = merge(records)
-        # Whoever took a record back may have died before the flush of that, and no file shows it (PITFALLS O11).
-        unsure = bool(records) and records[-1].aborts is not None
+        last = ledger.catch_up()
         lost = self._repository.lost or not self._repository.holds(self.last_objects)
-        if (
-            lost
-            or unsure
-            or not ledger.journal.clean_tail()
-            or (found and self._effects.behind(found))
-        ):
+        if lost or not ledger.journal.clean_tail() or (last is not None and self._behind(last)):
             self._recover()
             return True
-        if found:
-            self.last_objects = records[-1].objects
+        if last is not None:
+            self.last_objects = last.objects
             ledger.pending.clear()  # theirs are in place, so ours before them are too (S7)
             ledger.journal.vouch()
         self._check_branch()
         ledger.unknown = False
         return False
+
+    def _behind(self, last: Record) -> bool:
+        """Whether anything up to the `last` record, which others have appended, is not in place.
+
+        Records are put in place in their order. So if the last one is, and all refs that matter are where it says, then
+        those before it need not be read. A note may wait in the journal, and so may what Git's locks keep out, several
+        of them in a row.
+        """
+        if self._effects.in_place(last):
+            return False
+        # Whoever took a record back may have died before the flush of that, and no file shows it (PITFALLS O11).
+        if last.aborts is not None:
+            return True
+        merged = merge(self._ledger.journal.reread())
+        return merged is not None and self._effects.behind(merged)
 
     def attach(self) -> None:
         """Opens a store and recovers it.
@@ -124,8 +131,7 @@ class Recovery:
         if records or not old.clean_rest():
             # Nothing is appended to what was found, and nothing applied that a power cut could still take back: the
             # records may never have been flushed (PITFALLS O11).
-            state = records[-1].after.state if records else old.base.state
-            base = Standing(old.base.refs, state)
+            base = Standing(old.base.refs, standing(old.base, records).state)
             kept = () if merged is None else (ledger.complete(merged, base),)
             ledger.begin(base, kept, old.next_sequence - 1 - len(kept))
         else:

@@ -180,7 +180,7 @@ class Store:
         record = Record(ledger.journal.next_sequence, draft.objects, draft.refs, state, adopts)
         self.file.refuse_edit(found)
         self._refuse_lost_lock()
-        ledger.append(record)
+        record = ledger.append(record)
         self.file.hand_over()
         in_place = self._finish(record, found)
         ledger.know(record)

@@ -238,16 +238,16 @@ MUTANTS: Final = {
         "latest or lies",
     ),
     "the last record stands for those before it wherever it is": Mutant(
-        "ledger.py",
-        "        if in_place(last):\n",
+        "recovery.py",
+        "        if self._effects.in_place(last):\n",
         "        if True:\n",
         "tests/test_regressions.py",
         "another_process",
     ),
     "an abort that may never have been flushed is appended behind": Mutant(
         "recovery.py",
-        "        unsure = bool(records) and records[-1].aborts is not None\n",
-        "        unsure = False\n",
+        "        if last.aborts is not None:\n",
+        "        if False:\n",
         "tests/test_regressions.py",
         "behind_an_abort",
     ),
@@ -282,9 +282,9 @@ MUTANTS: Final = {
     # -- the order of things
     "the file is renamed before the record": Mutant(
         "store.py",
-        "        ledger.append(record)\n        self.file.hand_over()\n",
+        "        record = ledger.append(record)\n        self.file.hand_over()\n",
         "        if state:\n            self._effects.place(state)\n            found = self.file.find()\n"
-        "        ledger.append(record)\n        self.file.hand_over()\n",
+        "        record = ledger.append(record)\n        self.file.hand_over()\n",
         EXPLORER,
         _explored("transactions"),
     ),
