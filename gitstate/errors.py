@@ -213,3 +213,14 @@ def unreadable(path: Path, cause: OSError) -> StateReadError:
         " file, and its permissions.",
         path=path,
     )
+
+
+def journal_damaged(path: Path, what: str) -> StateReadError:
+    """The error for a file of the journal in which `what` is wrong."""
+    return StateReadError(
+        f"the journal is damaged: {what}: {path}. The state file and the packed history are untouched and can be read"
+        f" with cat and git. Keep a copy of {path.parent}, then move the journal away to go on without its last"
+        " records.",
+        path=path,
+        code="journal-damaged",
+    )

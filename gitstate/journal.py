@@ -1,6 +1,6 @@
 """The redo journal: appending a record to it, and flushing that, is what commits a transaction.
 
-Format 1. A generation is a file `journal.<number>`; the highest number counts::
+Format 1. A generation is a file, as generations.py describes it::
 
     journal := part(sequence n, payload: base) part(n + 1, payload: record) part(n + 2, ...) ... zeros
 
@@ -17,8 +17,7 @@ Invariants:
      are read, at the next checkpoint or recovery at the latest.
 (J2) Nothing is appended behind a torn tail, which would hide it, nor to a generation that this process has not followed
      to its end: `follow` or `latest` comes first.
-(J3) A generation is published whole: written aside, flushed, renamed to a new number, the directory flushed. Only then
-     the older ones are removed. It is never cut or reused.
+(J3) A generation is published whole, and never cut or reused.
 (J4) Parts begin on 4,096-byte boundaries, so that a torn append cannot damage an older part.
 (J5) What `append` returned from is durable. What `note` returned from is durable after the next `append`.
 """
@@ -26,14 +25,13 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import re
 import secrets
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gitstate import files
-from gitstate.errors import StateReadError, StateWriteError
+from gitstate.errors import StateReadError, StateWriteError, journal_damaged
+from gitstate.generations import generations, number_of, open_newest, publish
 from gitstate.part import BLOCK, HEADER_SIZE, Part, PartReader, encode_part, pass_over
 from gitstate.record import (
     Record,
@@ -53,9 +51,6 @@ GROWTH: Final = 64 * BLOCK
 
 _BASE_MAGIC: Final = b"gsbase01"
 _RECORD_MAGIC: Final = b"gsrec001"
-_NAME: Final = "journal."
-_GENERATION: Final = re.compile(r"journal\.([0-9]{8}|[1-9][0-9]{8,})")  # as `%08d` writes them
-_NEW_NAME: Final = "journal.new"
 
 
 class Mark(NamedTuple):
@@ -82,7 +77,7 @@ class Journal:
         self.path = path
         self.base = base
         self._directory = os.fspath(path.parent)
-        self._number = int(path.name[len(_NAME) :])
+        self._number = number_of(path)
         self._salt = first.salt
         self._descriptor = descriptor
         self._allocated = os.fstat(descriptor).st_size
@@ -102,32 +97,13 @@ class Journal:
                 failed (code `"flush-failed"`: then either may be there after a power cut, and both are right).
         """
         salt = secrets.token_bytes(16)
-        older = generations(directory)
-        path = directory / f"{_NAME}{max(older, default=0) + 1:08d}"
         parts = [encode_part(_BASE_MAGIC, salt, sequence, sequence, encode_base(base))]
         parts += [
             encode_part(_RECORD_MAGIC, salt, record.sequence, sequence, encode_record(record))
             for record in records
         ]
         content = b"".join(parts)
-        content += bytes(-len(content) % GROWTH)
-        new = directory / _NEW_NAME
-        untouched = "The journal is as it was; nothing is lost."
-        with files.Refused(StateWriteError, "cannot write a new journal", path, untouched):
-            files.remove(new)
-            files.write_new(new, content)
-            try:
-                os.rename(new, path)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    files.remove(new)
-                raise
-        # A crash here leaves the older generation or both; each holds every record that counts (J3).
-        sync_published(directory)
-        for number in older:
-            # Windows refuses while another process has it open; the next generation tries again.
-            with contextlib.suppress(OSError):
-                files.remove(directory / f"{_NAME}{number:08d}")
+        publish(directory, content + bytes(-len(content) % GROWTH))
         return cls.open(directory)
 
     @classmethod
@@ -138,18 +114,18 @@ class Journal:
             FileNotFoundError: there is no journal.
             StateReadError: it cannot be opened, or its first part is damaged.
         """
-        path, descriptor = _open_newest(directory)
+        path, descriptor = open_newest(directory)
         try:
             first = PartReader(descriptor).at(0, _BASE_MAGIC)
             if first is None:
-                raise _damaged(path, "its first block is not whole")
+                raise journal_damaged(path, "its first block is not whole")
             return cls(path, descriptor, first, decode_base(first.payload))
         except ValueError as error:
             os.close(descriptor)
-            raise _damaged(path, f"its first block makes no sense ({error})") from error
+            raise journal_damaged(path, f"its first block makes no sense ({error})") from error
         except OSError as error:
             os.close(descriptor)
-            raise _damaged(path, f"it cannot be read ({error.strerror})") from error
+            raise journal_damaged(path, f"it cannot be read ({error.strerror})") from error
         except BaseException:
             os.close(descriptor)
             raise
@@ -205,14 +181,14 @@ class Journal:
         try:
             while part := parts.at(self._end, _RECORD_MAGIC, self._salt):
                 if part.sequence != self.next_sequence:
-                    raise _damaged(self.path, f"record {self.next_sequence} is missing")
+                    raise journal_damaged(self.path, f"record {self.next_sequence} is missing")
                 found.append(decode_record(part.payload, part.sequence))
                 self.named |= part.durable > self._first.sequence
                 self._end, self._sequence = part.end, part.sequence
         except OSError as error:
             raise self._unreadable(error) from error
         except ValueError as error:
-            raise _damaged(
+            raise journal_damaged(
                 self.path, f"record {self.next_sequence} makes no sense ({error})"
             ) from error
         return found
@@ -255,7 +231,7 @@ class Journal:
             # A writer may have come between the two looks.
             more = self.follow()
             if not more:
-                raise _damaged(
+                raise journal_damaged(
                     self.path,
                     f"record {self.next_sequence} is damaged, and record {hidden} follows it",
                 )
@@ -318,7 +294,7 @@ class Journal:
         twin = Journal(self.path, self._descriptor, self._first, self.base)
         found = [record for record in twin.follow() if record.sequence <= self._sequence]
         if twin._sequence < self._sequence:
-            raise _damaged(self.path, f"record {twin.next_sequence} is damaged")
+            raise journal_damaged(self.path, f"record {twin.next_sequence} is damaged")
         return found
 
     def close(self) -> None:
@@ -328,7 +304,7 @@ class Journal:
             os.close(descriptor)
 
     def _unreadable(self, error: OSError) -> StateReadError:
-        return _damaged(self.path, f"it cannot be read ({error.strerror})")
+        return journal_damaged(self.path, f"it cannot be read ({error.strerror})")
 
     def _hidden(self) -> int | None:
         """The number of a record behind the end that says that the one at the end was durable."""
@@ -392,55 +368,3 @@ def read_all(directory: Path, since: Mark = NOWHERE) -> tuple[Standing, list[Rec
         found.resume(since)
         records = found.scan()
         return found.base, records, found.mark
-
-
-def generations(directory: Path | str) -> list[int]:
-    """The numbers of the generations in `directory`, in no order."""
-    return [
-        int(found[1]) for name in os.listdir(directory) if (found := _GENERATION.fullmatch(name))
-    ]
-
-
-def _open_newest(directory: Path) -> tuple[Path, int]:
-    flags = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    while numbers := generations(directory):
-        path = directory / f"{_NAME}{max(numbers):08d}"
-        try:
-            try:
-                return path, os.open(path, os.O_RDWR | flags)
-            except OSError as error:
-                if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
-                    raise
-                return path, os.open(path, os.O_RDONLY | flags)
-        except FileNotFoundError:
-            continue  # a newer generation has replaced it since
-        except OSError as error:
-            raise _damaged(path, f"it cannot be opened ({error.strerror})") from error
-    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(directory))
-
-
-def sync_published(directory: Path) -> None:
-    """Makes the name of a published generation durable.
-
-    Raises:
-        StateWriteError: with code `"flush-failed"`.
-    """
-    try:
-        files.sync_directory(directory)
-    except OSError as error:
-        raise StateWriteError(
-            f"flushing the store's directory failed: {error.strerror}: {directory}. Nothing is lost. Check the disk,"
-            " then open the state again.",
-            path=directory,
-            code="flush-failed",
-        ) from error
-
-
-def _damaged(path: Path, what: str) -> StateReadError:
-    return StateReadError(
-        f"the journal is damaged: {what}: {path}. The state file and the packed history are untouched and can be read"
-        f" with cat and git. Keep a copy of {path.parent}, then move the journal away to go on without its last"
-        " records.",
-        path=path,
-        code="journal-damaged",
-    )

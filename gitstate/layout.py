@@ -30,7 +30,8 @@ from typing import TYPE_CHECKING, Final
 
 from gitstate import files
 from gitstate.errors import StateReadError, StateWriteError, store_unreadable
-from gitstate.journal import Journal, generations
+from gitstate.generations import generations
+from gitstate.journal import Journal
 from gitstate.record import Standing
 from gitstate.repository import Repository
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gitstate.errors import StateReadError, StateTransactionError, StateWriteError
-from gitstate.journal import Journal, sync_published
+from gitstate.generations import sync_published
+from gitstate.journal import Journal
 from gitstate.record import Standing, standing
 
 if TYPE_CHECKING:

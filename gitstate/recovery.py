@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from gitstate import journal
+from gitstate import generations
 from gitstate.errors import StateReadError, StateWriteError, moved
 from gitstate.record import Record, Standing, merge, standing
 from gitstate.repository import BRANCH
@@ -136,7 +136,7 @@ class Recovery:
             ledger.begin(base, kept, old.next_sequence - 1 - len(kept))
         else:
             # It may have been left before its name, or the whole new store's, was flushed.
-            journal.sync_published(self._layout.store)
+            generations.sync_published(self._layout.store)
             self._layout.flush_place()
         self._effects.sweep(merged, ledger.now.refs.values())
         self._repository.lost = False

@@ -14,7 +14,7 @@ PACKAGE = Path(gitstate.__file__).parent
 ROWS = [
     {"errors", "pointer", "trailers", "difference", "queue"},
     {"codec", "diff", "files"},
-    {"schema", "lock", "part", "record"},
+    {"schema", "lock", "generations", "part", "record"},
     {"journal", "repository"},
     {"draft", "layout", "ledger"},
     {"policy", "effects"},

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from gitstate import StateReadError, StateWriteError, files
 from gitstate.files import Identity
-from gitstate.journal import GROWTH, Journal, generations
+from gitstate.generations import generations
+from gitstate.journal import GROWTH, Journal
 from gitstate.part import BLOCK, HEADER_SIZE
 from gitstate.record import (
     GitObject,

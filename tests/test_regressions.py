@@ -37,6 +37,7 @@ from gitstate import (
     StateWriteError,
     VersionNotFoundError,
     files,
+    generations,
     journal,
     lock,
 )
@@ -545,7 +546,7 @@ def test_a_checkpoint_that_ends_behind_its_new_journal_leaves_the_pack(
     """That journal counts already, without the objects: the pack is all there is of them."""
     state = _with_versions(path, 5)
     flushed: set[int] = set()
-    real, real_sync = os.fsync, journal.sync_published
+    real, real_sync = os.fsync, generations.sync_published
     monkeypatch.setattr(os, "fsync", lambda fd: (flushed.add(os.fstat(fd).st_ino), real(fd))[1])
 
     def sync(directory: Path) -> None:
@@ -555,7 +556,7 @@ def test_a_checkpoint_that_ends_behind_its_new_journal_leaves_the_pack(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(journal, "sync_published", sync)
+        patched.setattr(generations, "sync_published", sync)
         with pytest.raises((KeyboardInterrupt, StateWriteError)):
             state.checkpoint()
     if ends == "refused":

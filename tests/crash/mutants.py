@@ -111,9 +111,9 @@ MUTANTS: Final = {
         _explored("first_write"),
     ),
     "the name of a new journal is not flushed": Mutant(
-        "journal.py",
-        "        sync_published(directory)\n        for number in older:",
-        "        for number in older:",
+        "generations.py",
+        "    sync_published(directory)\n    for number in older:",
+        "    for number in older:",
         EXPLORER,
         _explored("checkpoints", "full_journals"),
     ),
