@@ -267,7 +267,7 @@ def test_a_record_that_was_passed_over_is_checked_when_all_are_read(tmp_path: Pa
         journal.close()
 
 
-@pytest.mark.parametrize("numbers", [(1, 3), (2,), (1, 2, 2)])
+@pytest.mark.parametrize("numbers", [(1, 3), (2,), (1, 2, 2), (1, 3, 4)])
 def test_a_number_that_is_missing_is_damage_on_the_way_to_the_latest(
     numbers: tuple[int, ...], tmp_path: Path
 ) -> None:

@@ -921,3 +921,22 @@ def test_a_checkpoint_flushes_the_refs_before_it_begins_a_journal_without_their_
     begun = len(names) - 1 - names[::-1].index("../journal.new")  # renamed, behind its flush
     assert "refs/heads/main" in names[:begun]
     assert "refs/heads" in names[:begun]
+
+
+@pytest.mark.parametrize("name", ["HEAD", 1])
+def test_what_follows_a_restore_over_a_broken_file_follows_it(name: str | int, path: Path) -> None:
+    """One record moves two refs there: the one that keeps the broken bytes, and the branch or the audit trail."""
+    state = fresh(path)
+    for number in (1, 2):
+        state.write({"n": number})
+    for times in (1, 2):
+        path.write_bytes(b"broken %d" % times)
+        state.restore_backup(name)
+    state.write({"n": 3})
+    fresh(path).write({"n": 4})
+
+    judge(path, [], None)
+    restored = [
+        event for event in state.get_transaction_history() if event["operation"] == "restore_commit"
+    ]
+    assert len(restored) == 2

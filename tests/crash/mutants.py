@@ -237,6 +237,13 @@ MUTANTS: Final = {
         "tests/test_journal.py",
         "latest or lies",
     ),
+    "a record leaves out where its second ref is from then on": Mutant(
+        "record.py",
+        "        moved = {change.name: change.new for change in record.refs if change.name in follows}\n",
+        "        moved = {change.name: change.new for change in record.refs[:1] if change.name in follows}\n",
+        "tests/test_regressions.py",
+        "restore_over_a_broken_file",
+    ),
     "the last record stands for those before it wherever it is": Mutant(
         "recovery.py",
         "        if self._effects.in_place(last):\n",
