@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from gitstate.errors import StateReadError, StateTransactionError, StateWriteError
 from gitstate.generations import sync_published
-from gitstate.journal import Journal
+from gitstate.journal import NOWHERE, Journal
 from gitstate.record import Standing, standing
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Ledger:
         self._directory: Final = directory
         self.follows: Final = follows
         self._journal: Journal | None = None
+        self._known = NOWHERE
         self._failure = ""
         self.unknown = False
         self.pending: list[Record] = []
@@ -100,13 +101,23 @@ class Ledger:
         live = self.journal
         if not live.current():
             self.open()
+        self._known = self.journal.mark
         last = self.journal.latest()
         if self.journal is not live and not self.journal.named:
-            # It is flushed before anything is appended; its records were flushed before it had a name (J3).
+            # It is flushed before anything is appended; its records were flushed before it had a name.
             sync_published(self._directory)
         if last is not None:
             self.now = last.after
         return last
+
+    def theirs(self) -> list[Record]:
+        """All the records that others have appended, of which `catch_up` gave the last.
+
+        Raises:
+            StateReadError: the journal is damaged.
+        """
+        self.journal.resume(self._known)
+        return self.journal.follow()
 
     def append(self, record: Record) -> Record:
         """Makes `record` durable: it has happened. Given as it was appended; what it says is not known before `know`.

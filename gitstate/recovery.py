@@ -77,18 +77,19 @@ class Recovery:
         return False
 
     def _behind(self, last: Record) -> bool:
-        """Whether anything up to the `last` record, which others have appended, is not in place.
+        """Whether any of the records that others have appended, `last` being the last of them, is not in place.
 
         Records are put in place in their order. So if the last one is, and all refs that matter are where it says, then
         those before it need not be read. A note may wait in the journal, and so may what Git's locks keep out, several
-        of them in a row.
+        of them in a row. Older ones, which were seen in place, have no say: whoever puts their file or their ref back
+        means it.
         """
         if self._effects.in_place(last):
             return False
         # Whoever took a record back may have died before the flush of that, and no file shows it (PITFALLS O11).
         if last.aborts is not None:
             return True
-        merged = merge(self._ledger.journal.reread())
+        merged = merge(self._ledger.theirs())
         return merged is not None and self._effects.behind(merged)
 
     def attach(self) -> None:

@@ -29,6 +29,7 @@ from pydantic import BaseModel, model_validator
 
 from gitstate import (
     PipelineState,
+    StateConflictError,
     StateError,
     StateLockError,
     StateReadError,
@@ -940,3 +941,43 @@ def test_what_follows_a_restore_over_a_broken_file_follows_it(name: str | int, p
         event for event in state.get_transaction_history() if event["operation"] == "restore_commit"
     ]
     assert len(restored) == 2
+
+
+def test_an_older_file_that_somebody_puts_back_is_an_edit_though_another_has_written(
+    path: Path,
+) -> None:
+    state = _with_versions(path, 1)
+    other = _meanwhile(path, lambda state: state.write({"n": "theirs"}))
+    next(other)
+    state.write({"n": "kept"})
+    os.link(path, path.with_name("kept.json"))
+    state.write({"n": "after it"})
+    next(other)
+    os.replace(path.with_name("kept.json"), path)
+
+    with state.transaction() as txn:
+        txn.data["more"] = True
+
+    last = [version.read() for version in state.log(limit=3)]
+    assert last == [{"n": "kept", "more": True}, {"n": "kept"}, {"n": "theirs"}]
+    judge_disk(state)
+
+
+@needs_git
+def test_an_older_id_that_somebody_puts_on_the_branch_stays_though_another_has_written(
+    path: Path,
+) -> None:
+    state = _with_versions(path, 1)
+    other = _meanwhile(path, lambda state: state.write({"n": "theirs"}))
+    next(other)
+    for number in (2, 3):
+        state.write({"n": number})
+    next(other)
+    git(state, "update-ref", "refs/heads/main", "main~2")
+    put = git(state, "rev-parse", "main")
+
+    with pytest.raises(StateConflictError) as caught:
+        state.write({"n": "too late"})
+
+    assert caught.value.code == "ref-moved"
+    assert git(state, "rev-parse", "main") == put

@@ -251,6 +251,13 @@ MUTANTS: Final = {
         "tests/test_regressions.py",
         "another_process",
     ),
+    "what was seen in place is judged again": Mutant(
+        "recovery.py",
+        "merge(self._ledger.theirs())",
+        "merge(self._ledger.journal.reread())",
+        "tests/test_regressions.py",
+        "puts_back or puts_on",
+    ),
     "an abort that may never have been flushed is appended behind": Mutant(
         "recovery.py",
         "        if last.aborts is not None:\n",
