@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -50,6 +50,11 @@ class Expected:
         if "named" in said:
             name, document = said["named"]
             self.names[name] = document
+
+    def recovering(self) -> Expected:
+        """The same from the moment on when `_recover` is at work, which makes an edit a version."""
+        saved = [] if self.edit is None else [[self.edit]]
+        return replace(self, in_flight=[*self.in_flight, *saved])
 
 
 @dataclass(frozen=True)
@@ -125,13 +130,13 @@ def judge_state(
                 for name in expected:
                     _recover(_path(folder, name), number)
             recorded = recorder.events
+            expected = {name: wanted.recovering() for name, wanted in expected.items()}
         for name, wanted in expected.items():
             path = _path(folder, name)
-            saved = [[wanted.edit]] if recover and wanted.edit is not None else []
             judge(
                 path,
                 wanted.acknowledged,
-                [*wanted.in_flight, *saved],
+                wanted.in_flight,
                 edit=wanted.edit,
                 first=("read", "log", "backup", "verify")[number % 4],
                 then=("recover", "commit", "recover and commit")[number % 3],
@@ -213,6 +218,7 @@ def _explore_recovery(
     number: int,
 ) -> int:
     disk = Disk.of(image, os.fspath(scratch / "state"))
+    expected = {name: wanted.recovering() for name, wanted in expected.items()}
     count = 0
     for moment, event in enumerate(events):
         disk.apply(event)
