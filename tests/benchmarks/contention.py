@@ -3,8 +3,9 @@
     python tests/benchmarks/contention.py [--seconds 5] [--directory DIR]
 
 Waiting: each writer holds the lock for 2 ms, again and again; the longest wait for it, and the share of the writer that
-was served least, as a part of the mean share. Throughput: transactions a second of all writers together, against one
-alone in the same run.
+was served least, as a part of the mean share. Throughput: transactions a second of all writers together, and of one of
+them alone, before and after that: on a filesystem that becomes slower under the load, as ext4 without a journal does
+while it remembers deleted files, it does so for both.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import command_line
 
@@ -24,10 +25,19 @@ from gitstate import PipelineState
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.connection import Connection
+    from multiprocessing.synchronize import Barrier
 
     Step = Callable[[PipelineState], float]
 
 HOLD_SECONDS = 0.002
+
+
+class Turn(NamedTuple):
+    """What one process did in a turn: what its steps gave, and when the turn began and ended, in seconds."""
+
+    given: list[float]
+    begin: float
+    end: float
 
 
 def wait_and_hold(state: PipelineState) -> float:
@@ -47,27 +57,31 @@ def increment(state: PipelineState) -> float:
     return time.time() - begin
 
 
-def repeat(step: Step, path: Path, seconds: float, start: float, ear: Connection) -> None:
-    """Sends what each `step` gives, of as many as begin in so many seconds."""
+def work(step: Step, path: Path, turns: list[float], together: Barrier, ear: Connection) -> None:
+    """Repeats `step` for so many seconds in each of the turns, which begin when all are done with the one before."""
     state = PipelineState(path, timeout=None, max_backups=None)
     state.read()
-    given = []
-    time.sleep(max(0.0, start - time.time()))
-    while time.time() < start + seconds:
-        given.append(step(state))
-    ear.send(given)
+    done = []
+    for seconds in turns:
+        together.wait()
+        begin = time.time()
+        given = []
+        while time.time() < begin + seconds:
+            given.append(step(state))
+        done.append(Turn(given, begin, time.time()))
+    ear.send(done)
 
 
-def together(step: Step, writers: int, seconds: float, directory: Path | None) -> list[list[float]]:
-    """What `step` gives in each of so many processes, which all repeat it at the same time."""
+def race(step: Step, turns: list[list[float]], directory: Path | None) -> list[list[Turn]]:
+    """What each of several processes did in each of the turns; `turns` are their seconds, of each process in each."""
     folder = Path(tempfile.mkdtemp(prefix="gitstate-", dir=directory))
     path = folder / "pipeline.json"
     PipelineState(path, max_backups=None).write({"n": 0})
-    start = time.time() + 0.5 + 0.05 * writers
-    pipes = [multiprocessing.Pipe(duplex=False) for _ in range(writers)]
+    together = multiprocessing.Barrier(len(turns))
+    pipes = [multiprocessing.Pipe(duplex=False) for _ in turns]
     processes = [
-        multiprocessing.Process(target=repeat, args=(step, path, seconds, start, ear))
-        for _, ear in pipes
+        multiprocessing.Process(target=work, args=(step, path, own, together, ear))
+        for own, (_, ear) in zip(turns, pipes, strict=True)
     ]
     for process in processes:
         process.start()
@@ -78,6 +92,12 @@ def together(step: Step, writers: int, seconds: float, directory: Path | None) -
     return sent
 
 
+def rate(turns: list[tuple[Turn, ...]]) -> float:
+    """Steps a second, of all processes; each turn lasts until the last of them is done."""
+    steps = sum(len(one.given) for turn in turns for one in turn)
+    return steps / sum(max(one.end for one in t) - min(one.begin for one in t) for t in turns)
+
+
 def main() -> None:
     """Prints both tables."""
     parser = command_line.parser(__doc__)
@@ -86,21 +106,22 @@ def main() -> None:
     seconds, directory = arguments.seconds, arguments.directory
     print(f"{'writers':>8}  {'longest wait s':>14}  {'median ms':>9}  {'least served / mean':>19}")
     for writers in (2, 8, 32):
-        waits = together(wait_and_hold, writers, seconds, directory)
-        every = [wait for each in waits for wait in each]
-        shares = [len(each) for each in waits]
+        sent = race(wait_and_hold, [[seconds]] * writers, directory)
+        waits = [wait for (turn,) in sent for wait in turn.given]
+        shares = [len(turn.given) for (turn,) in sent]
         print(
-            f"{writers:>8}  {max(every):>14.3f}  {statistics.median(every) * 1e3:>9.1f}"
+            f"{writers:>8}  {max(waits):>14.3f}  {statistics.median(waits) * 1e3:>9.1f}"
             f"  {min(shares) / statistics.mean(shares):>19.2f}"
         )
-    print(f"\n{'writers':>8}  {'a second':>8}  {'of one alone':>12}  {'longest s':>9}")
-    alone = 0.0
-    for writers in (1, 2, 8, 32):
-        times = together(increment, writers, seconds, directory)
-        rate = sum(map(len, times)) / seconds
-        alone = alone or rate
-        longest = max(map(max, times))
-        print(f"{writers:>8}  {rate:>8.0f}  {rate / alone:>12.2f}  {longest:>9.3f}")
+    print(f"\n{'writers':>8}  {'a second':>8}  {'one alone':>9}  {'ratio':>5}  {'longest s':>9}")
+    for writers in (2, 8, 32):
+        turns = [[seconds, seconds, seconds]] + [[0.0, seconds, 0.0]] * (writers - 1)
+        before, during, after = zip(*race(increment, turns, directory), strict=True)
+        together, alone = rate([during]), rate([before[:1], after[:1]])
+        longest = max(taken for one in during for taken in one.given)
+        print(
+            f"{writers:>8}  {together:>8.0f}  {alone:>9.0f}  {together / alone:>5.2f}  {longest:>9.3f}"
+        )
 
 
 if __name__ == "__main__":
