@@ -65,7 +65,9 @@ class Recovery:
         ledger.unknown = True  # an interrupt on the way leaves it to recovery
         last = ledger.catch_up()
         lost = self._repository.lost or not self._repository.holds(self.last_objects)
-        if lost or not ledger.journal.clean_tail() or (last is not None and self._behind(last)):
+        behind = last is not None and self._behind(last)
+        # Asked behind that: who has read all of them stands at the first one that is damaged.
+        if lost or behind or not ledger.journal.clean_tail():
             self._recover()
             return True
         if last is not None:

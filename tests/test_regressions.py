@@ -39,10 +39,10 @@ from gitstate import (
     VersionNotFoundError,
     files,
     generations,
-    journal,
     lock,
 )
 from gitstate.effects import Effects
+from gitstate.journal import Journal
 from gitstate.repository import Repository, loose
 from gitstate.store import Store
 
@@ -785,7 +785,7 @@ def test_nobody_appends_behind_an_abort_that_may_never_have_been_flushed(
         tell(_journal(path).name)
 
         def refused(*_: object) -> None:
-            monkeypatch.setattr(journal.Journal, "_flush", lambda *_: _die())
+            monkeypatch.setattr(Journal, "_flush", lambda *_: _die())
             _no_room()
 
         monkeypatch.setattr(Effects, "place", refused)
@@ -981,3 +981,34 @@ def test_an_older_id_that_somebody_puts_on_the_branch_stays_though_another_has_w
 
     assert caught.value.code == "ref-moved"
     assert git(state, "rev-parse", "main") == put
+
+
+@pytest.mark.parametrize("then", ["write", "checkpoint", "close"])
+def test_a_damaged_record_among_those_of_another_process_is_damage_where_all_are_read(
+    then: str, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def writes(other: PipelineState) -> None:
+        for number in (1, 2):
+            other.write({"theirs": number})
+
+    state = _with_versions(path, 2)
+    other = _meanwhile(path, writes)
+    next(other)
+    state.write({"n": 3})
+    with contextlib.closing(Journal.open(path.parent / ".pipeline")) as journal:
+        journal.follow()
+        first_of_theirs = journal.size
+    next(other)
+    content = bytearray(_journal(path).read_bytes())
+    content[first_of_theirs + 200] ^= 1
+    _journal(path).write_bytes(content)
+    path.write_text('{"by": "hand"}')  # so that the last record is not in place, and all are read
+
+    if then == "close":
+        state.close()
+        assert "journal is damaged" in caplog.text
+    else:
+        with pytest.raises(StateReadError) as caught:
+            state.write({"n": 4}) if then == "write" else state.checkpoint()
+        assert caught.value.code == "journal-damaged"
+    assert _journal(path).read_bytes() == content

@@ -251,6 +251,15 @@ MUTANTS: Final = {
         "tests/test_regressions.py",
         "another_process",
     ),
+    "the end of the journal is looked at before all records are read": Mutant(
+        "recovery.py",
+        "        behind = last is not None and self._behind(last)\n"
+        "        # Asked behind that: who has read all of them stands at the first one that is damaged.\n"
+        "        if lost or behind or not ledger.journal.clean_tail():\n",
+        "        if lost or not ledger.journal.clean_tail() or (last is not None and self._behind(last)):\n",
+        "tests/test_regressions.py",
+        "all_are_read",
+    ),
     "what was seen in place is judged again": Mutant(
         "recovery.py",
         "merge(self._ledger.theirs())",
