@@ -102,8 +102,7 @@ def judge(
         after = list(state.log())[::-1]
         if [v.id for v in after[: len(history)]] != [v.id for v in history]:
             raise AssertionError("recovery has rewritten history")
-        kept = edit is None or edit in documents[-1:]
-        if len(after) > len(history) and (kept or backup is None or backup.read() != edit):
+        if len(after) > len(history) and (edit is None or backup is None or backup.read() != edit):
             raise AssertionError(f"versions out of nothing: {[str(v.read()) for v in after]}")
         documents = [version.read() for version in after]
         if after:
