@@ -45,7 +45,6 @@ class Checkpoint:
         self._ledger = ledger
         self._effects = effects
         self._exclusive = exclusive
-        self._pack_counts = False
 
     def run(self, merge_limit: int | None) -> bool:
         """Whether the journal holds nothing any more that was in it at the beginning.
@@ -81,15 +80,12 @@ class Checkpoint:
         merged = merge(records)
         with self._layout.scratch() as scratch:
             packed = merged.objects if merged is not None else ()
-            pack = self._repository.pack(packed, scratch) if packed else None
+            # Whatever comes next, the pack stays: a `git gc` that has seen it deletes the loose objects that it holds.
+            self._repository.pack(packed, scratch)
             try:
                 done = self._switch(journal, last, merged) if records else True
             except _OvertakenError:
                 return False
-            finally:
-                # The journal keeps the objects, and the next checkpoint packs them again: not twice, please.
-                if pack is not None and not self._pack_counts:
-                    self._repository.unpack(pack, packed)
             self._repository.drop_loose(made.id for made in packed)
             self._repository.merge_packs(scratch, merge_limit)
         return done
@@ -109,13 +105,7 @@ class Checkpoint:
                 self._repository.refs.flush([c.name for c in packed.refs] if packed else [])
             newer = [record for record in journal.reread() if record.sequence > last]
             # A crash in here, before the new journal has its name, leaves the old one: it is applied once more.
-            # Whatever interrupts this, the pack may be all there is of the objects: the new journal may have its name.
-            self._pack_counts = True
-            try:
-                self._ledger.begin(self._ledger.now, newer, last)
-            except StateWriteError as error:
-                self._pack_counts = error.code == "flush-failed"
-                raise
+            self._ledger.begin(self._ledger.now, newer, last)
             return not newer
 
     def _settle(self) -> None:

@@ -64,6 +64,15 @@ def _with_versions(path: Path, count: int) -> PipelineState:
     return state
 
 
+def _packed(state: PipelineState) -> list[str]:
+    """The ids of the objects in all packs, with repetitions."""
+    ids = []
+    for index in (state.git_dir / "objects/pack").glob("*.idx"):
+        listed = git(state, "show-index", input=index.read_bytes()).decode().splitlines()
+        ids += [line.split()[1] for line in listed]
+    return ids
+
+
 def _no_room_for_a_journal(monkeypatch: pytest.MonkeyPatch) -> None:
     real = files.write_new
 
@@ -348,38 +357,89 @@ def test_checkpoints_beside_many_writers_succeed_and_pack_nothing_twice(path: Pa
 
     state = fresh(path)
     assert next(state.log()).serial == 241
-    ids = []
-    for index in (path.parent / ".pipeline/repo/objects/pack").glob("*.idx"):
-        listed = git(state, "show-index", input=index.read_bytes()).decode().splitlines()
-        ids += [line.split()[1] for line in listed]
+    ids = _packed(state)
     assert ids
     # The same tree or blob may be made twice; whole packs made twice would double the number.
     assert len(ids) < 1.2 * len(set(ids))
 
 
 @needs_git
-def test_a_pack_that_a_recovery_overtakes_goes_and_takes_no_object_with_it(
+def test_a_pack_that_a_recovery_overtakes_stays_and_is_not_made_again(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A `git gc` that has seen it deletes the loose objects that it holds, those that are written later too."""
     state = _with_versions(path, 4)
+    seen: list[str] = []
     real = Repository.pack
 
-    def overtaken(self: Repository, *arguments: Any) -> Path:
-        pack = real(self, *arguments)
+    def overtaken(self: Repository, *arguments: Any) -> None:
+        real(self, *arguments)
         monkeypatch.undo()
-        git(path.parent / ".pipeline/repo", "prune-packed")
+        seen.extend(_packed(state))
         fork(lambda tell: fresh(path).write({"n": 4})).finish()
-        return pack
 
     monkeypatch.setattr(Repository, "pack", overtaken)
     state.checkpoint()
 
-    assert list((state.git_dir / "objects/pack").glob("*.idx")) == []
+    assert len(seen) == 12
+    assert set(seen) <= set(_packed(state))
     assert git(state, "rev-list", "--count", "--objects", "HEAD").strip() == b"15"
     judge_disk(state)
     state.checkpoint()
+    assert len(_packed(state)) == 15
+    assert not list((state.git_dir / "objects").glob("??/*"))
     judge_disk(state)
     assert [version.read()["n"] for version in state.log()] == [4, 3, 2, 1, 0]
+
+
+@needs_git
+def test_a_checkpoint_flushes_the_pack_of_somebody_else_before_it_relies_on_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Git does not, with `core.fsync` set to `none`."""
+    state = _with_versions(path, 3)
+    git(state, "repack", "-d", "--quiet")
+    packs = state.git_dir / "objects/pack"
+    theirs = {each.stat().st_ino for each in (packs, *packs.iterdir())}
+    flushed: set[int] = set()
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (flushed.add(os.fstat(fd).st_ino), real(fd))[1])
+
+    state.checkpoint()
+
+    assert theirs == {each.stat().st_ino for each in (packs, *packs.iterdir())}
+    assert theirs <= flushed
+
+
+@needs_git
+def test_a_damaged_pack_is_not_relied_on_by_a_checkpoint(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal still has the objects, and nobody else would have them behind it."""
+    state = _with_versions(path, 2)
+
+    def interrupted(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gitstate.checkpoint.Checkpoint._switch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        state.checkpoint()
+    monkeypatch.undo()
+    (pack,) = (state.git_dir / "objects/pack").glob("*.pack")
+    pack.chmod(0o600)
+    content = bytearray(pack.read_bytes())
+    content[len(content) // 2] ^= 1
+    pack.write_bytes(content)
+    leave(state)
+
+    state = fresh(path)
+    state.checkpoint()
+    leave(state)
+
+    assert [version.read()["n"] for version in fresh(path).log()] == [1, 0]
+    git(state, "rev-list", "--objects", "HEAD")
+    (problem,) = fresh(path).verify().problems
+    assert "a pack is damaged" in problem
 
 
 def test_a_version_can_be_read_in_a_child_though_a_thread_of_the_parent_was_reading(
@@ -571,17 +631,22 @@ def test_a_checkpoint_that_ends_behind_its_new_journal_leaves_the_pack(
     assert [version.read()["n"] for version in fresh(path).log()] == [5, 4, 3, 2, 1, 0]
 
 
-def test_a_checkpoint_on_a_full_disk_leaves_no_pack_behind(
+@needs_git
+def test_a_checkpoint_on_a_full_disk_is_tried_again_with_the_pack_that_it_made(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = _with_versions(path, 3)
     _no_room_for_a_journal(monkeypatch)
-    with pytest.raises(StateWriteError):
-        state.checkpoint()
+    for _ in range(3):
+        with pytest.raises(StateWriteError):
+            state.checkpoint()
     monkeypatch.undo()
-
-    assert list(state.git_dir.glob("objects/pack/*")) == []
     assert state.verify().ok
+
+    state.checkpoint()
+
+    assert len(_packed(state)) == 9
+    judge_disk(state)
 
 
 def test_a_thread_that_is_interrupted_as_it_waits_takes_no_lock_from_another(

@@ -7,6 +7,7 @@ and written directly.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sys
 import threading
@@ -19,7 +20,7 @@ from dulwich.object_store import DiskObjectStore
 from dulwich.objects import ObjectID
 
 from gitstate import files
-from gitstate.errors import StateReadError
+from gitstate.errors import StateReadError, StateWriteError
 from gitstate.repository.loose import LooseObjects
 from gitstate.repository.objects import (
     Commit,
@@ -29,6 +30,7 @@ from gitstate.repository.objects import (
     make_blob,
     make_commit,
     make_tree,
+    object_id,
     parse_commit,
     unpack_loose,
 )
@@ -216,14 +218,21 @@ class Repository:
             if not self._loose.contains(made.id) and not self._readable_stored(made.id)
         ]
 
-    def pack(self, objects: Collection[GitObject], scratch: Path) -> Path:
-        """Writes `objects` into one durable pack; it is built in the folder `scratch`, on the same filesystem.
+    def pack(self, objects: Collection[GitObject], scratch: Path) -> None:
+        """Sees that durable packs hold `objects`; a new one is built in the folder `scratch`, on the same filesystem.
 
         Raises:
             StateWriteError: the disk refused, or did not give back what was written; nothing was changed.
             StateReadError: one of the objects is damaged.
         """
-        return self._packs.write(map(self._unpack, objects), len(objects), scratch)
+        # Those that a checkpoint packed before it was overtaken, or Git: the oldest ones.
+        rest = list(itertools.dropwhile(self._packed, objects))
+        if len(rest) < len(objects):
+            safe = "The journal still holds everything."
+            with files.Refused(StateWriteError, "cannot flush a pack", self._objects_dir, safe):
+                self._packs.flush()
+        if rest:
+            self._packs.write(map(self._unpack, rest), len(rest), scratch)
 
     def drop_loose(self, object_ids: Iterable[str]) -> None:
         """Deletes the loose files of objects that a pack holds."""
@@ -239,23 +248,9 @@ class Repository:
         self._packs.sweep()
         replaced = self._packs.merge(scratch, limit)
         if replaced:
-            self.drop_packs(replaced)
-
-    def unpack(self, pack: Path, objects: Iterable[GitObject]) -> None:
-        """Deletes a pack of `objects` that is not wanted after all.
-
-        Raises:
-            StateWriteError: the disk refused; the pack stays.
-        """
-        # Git deletes loose objects that it finds in a pack, and a recovery does not write them.
-        self._loose.put(made for made in objects if not self._loose.contains(made.id))
-        self.drop_packs([pack])
-
-    def drop_packs(self, paths: Iterable[Path]) -> None:
-        """Deletes packs whose objects are elsewhere too."""
-        with self._mutex:
-            self._close_objects()
-        self._packs.drop(paths)
+            with self._mutex:
+                self._close_objects()
+            self._packs.drop(replaced)
 
     def sweep(self) -> None:
         """Deletes loose objects that fail their hash, and what killed processes left.
@@ -296,6 +291,10 @@ class Repository:
         try:
             return self._read_stored(object_id)
         except StateReadError:
+            # Of two packs that hold it, one may be damaged.
+            other = self._read_packed(object_id)
+            if other is not None:
+                return other
             made = self._from_journal(object_id)
             if made is None:
                 raise
@@ -314,6 +313,21 @@ class Repository:
                 except KeyError as error:
                     raise self._missing(object_id) from error
             return Raw(object_id, found.type_name, found.as_raw_string())
+
+    def _packed(self, made: GitObject) -> bool:
+        return self._read_packed(made.id) is not None
+
+    def _read_packed(self, name: str) -> Raw | None:
+        """The object from any pack that gives it back undamaged."""
+        # dulwich raises whatever its parsers trip over (PITFALLS D9), and KeyError where it is not in there.
+        with self._mutex, contextlib.suppress(OSError):
+            for pack in self._opened().packs:
+                with contextlib.suppress(Exception):
+                    found = pack[ObjectID(name.encode())]
+                    raw = Raw(name, found.type_name, found.as_raw_string())
+                    if object_id(raw.kind, raw.content) == name:
+                        return raw
+        return None
 
     def _from_journal(self, object_id: str) -> GitObject | None:
         if object_id not in self._kept:

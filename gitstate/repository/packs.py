@@ -109,6 +109,17 @@ class Packs:
                 with contextlib.suppress(OSError):
                     files.remove(path.with_suffix(suffix))
 
+    def flush(self) -> None:
+        """Makes the packs that are there durable, whoever wrote them.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        for path in self._directory.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # a `git repack` took it just now
+                files.flush_file(path)
+        files.sync_directory(self._directory)
+
     def sweep(self) -> None:
         """Deletes what a killed process left: its marks, and after an hour packs without an index, which nobody reads.
 
