@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gitstate import files
 from gitstate.errors import StateLockError, StateWriteError
 from gitstate.lock import StateLock
-from gitstate.record import merge
+from gitstate.record import effective
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gitstate.layout import Layout
     from gitstate.ledger import Ledger
     from gitstate.record import Record
-    from gitstate.repository import Repository
+    from gitstate.repository import Limits, Repository
 
 
 class _OvertakenError(Exception):
@@ -46,10 +46,8 @@ class Checkpoint:
         self._effects = effects
         self._exclusive = exclusive
 
-    def run(self, merge_limit: int | None) -> bool:
-        """Whether the journal holds nothing any more that was in it at the beginning.
-
-        Then writes small packs together, `merge_limit` bytes of them at most, None for no limit.
+    def run(self, limits: Limits) -> bool:
+        """Packs as many of the journal's records as `limits` allow; whether it holds none of them any more.
 
         Raises:
             StateLockError: somebody else held the lock; everything is still in the journal.
@@ -67,30 +65,33 @@ class Checkpoint:
                     StateWriteError, "cannot pack the journal", self._layout.store, safe
                 ):
                     self._layout.sweep_scratch()
-                    return self._run(merge_limit)
+                    return self._run(limits)
             finally:
                 maintenance.release()
 
-    def _run(self, merge_limit: int | None) -> bool:
+    def _run(self, limits: Limits) -> bool:
         with self._exclusive():
             self._settle()
             journal = self._ledger.journal
             records = journal.reread()
             last = journal.next_sequence - 1
-        merged = merge(records)
+        counting = effective(records)
         with self._layout.scratch() as scratch:
-            packed = merged.objects if merged is not None else ()
             # Whatever comes next, the pack stays: a `git gc` that has seen it deletes the loose objects that it holds.
-            self._repository.pack(packed, scratch)
-            try:
-                done = self._switch(journal, last, merged) if records else True
-            except _OvertakenError:
-                return False
-            self._repository.drop_loose(made.id for made in packed)
-            self._repository.merge_packs(scratch, merge_limit)
+            count = self._repository.pack([record.objects for record in counting], scratch, limits)
+        if not records:
+            return True
+        packed = counting[:count]
+        if count < len(counting):
+            last = packed[-1].sequence
+        try:
+            done = self._switch(journal, last, packed)
+        except _OvertakenError:
+            return False
+        self._repository.drop_loose(made.id for record in packed for made in record.objects)
         return done
 
-    def _switch(self, journal: Journal, last: int, packed: Record | None) -> bool:
+    def _switch(self, journal: Journal, last: int, packed: list[Record]) -> bool:
         """Begins a generation without the records up to `last`; whether it holds none."""
         with self._exclusive():
             if self._ledger.journal is not journal:
@@ -102,7 +103,9 @@ class Checkpoint:
             ):
                 # Flushed first, forgotten afterwards: the state file's name, then the refs; the pack is already.
                 files.sync_directory(self._layout.state.parent)
-                self._repository.refs.flush([c.name for c in packed.refs] if packed else [])
+                self._repository.refs.flush(
+                    {change.name for record in packed for change in record.refs}
+                )
             newer = [record for record in journal.reread() if record.sequence > last]
             # A crash in here, before the new journal has its name, leaves the old one: it is applied once more.
             self._ledger.begin(self._ledger.now, newer, last)

@@ -38,7 +38,7 @@ from gitstate.lock import StateLock
 from gitstate.reader import Reader
 from gitstate.record import GitObject, Record, effective
 from gitstate.recovery import Recovery
-from gitstate.repository import BRANCH, Repository
+from gitstate.repository import BRANCH, UNLIMITED, Limits, Repository
 from gitstate.statefile import StateFile
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ JOURNAL_LIMIT: Final = 1024 * 1024
 RECOVERED_LIMIT: Final = JOURNAL_LIMIT // 4
 """The same after a recovery: what is still live is read and copied by the next one."""
 
-MERGE_LIMIT: Final = 4 * JOURNAL_LIMIT
-"""Bytes of packs that a transaction's own checkpoint writes together at most; close() does the rest."""
+BRIEF: Final = Limits(seconds=0.02, weight=2000)
+"""What a transaction's own checkpoint does at once, as somebody waits for it; close() does the rest."""
 
 CHECKPOINT_WAIT_SECONDS: Final = 2.0
 """How long a transaction's own checkpoint waits for the lock: with many writers at it, trying once never succeeds."""
@@ -222,10 +222,8 @@ class Store:
             if self.lock.held_here():
                 self.lock.release()
 
-    def checkpoint(self, timeout: float | None, *, merge_limit: int | None = None) -> None:
-        """Packs what the journal holds and begins a new one; does nothing where somebody else is at it.
-
-        Then writes small packs together, `merge_limit` bytes of them at most, None for no limit.
+    def checkpoint(self, timeout: float | None, limits: Limits = UNLIMITED) -> None:
+        """Packs what the journal holds, as `limits` allow, and begins a new one; nothing where somebody else is at it.
 
         Raises:
             StateLockError: the lock was held for `timeout` seconds; everything is still in the journal.
@@ -237,18 +235,18 @@ class Store:
             checkpoint = Checkpoint(
                 self.layout, self.repository, self._ledger, self._effects, exclusive
             )
-            if checkpoint.run(merge_limit):
+            if checkpoint.run(limits):
                 self.dirty = False
                 self._next_try = 0
 
-    def checkpoint_quietly(self, timeout: float | None, *, merge_limit: int | None = None) -> None:
+    def checkpoint_quietly(self, timeout: float | None, limits: Limits = UNLIMITED) -> None:
         """As `checkpoint`, if something was written since the last one; a refusal is a warning in the log.
 
         What brought us here is done, and the journal keeps everything until the next try.
         """
         if self.dirty and not self.poisoned and not self.lock.held_here():
             try:
-                self.checkpoint(timeout, merge_limit=merge_limit)
+                self.checkpoint(timeout, limits)
             except StateError as error:
                 _log.warning("the journal could not be packed and grows meanwhile: %s", error)
                 self._next_try = (
@@ -393,7 +391,7 @@ class Store:
     def _checkpoint_if_due(self) -> None:
         if self._checkpoint_due:
             self._checkpoint_due = False
-            self.checkpoint_quietly(CHECKPOINT_WAIT_SECONDS, merge_limit=MERGE_LIMIT)
+            self.checkpoint_quietly(CHECKPOINT_WAIT_SECONDS, BRIEF)
 
     def _note_recovered(self) -> None:
         self.dirty |= self._ledger.journal.count > 0

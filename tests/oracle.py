@@ -46,7 +46,7 @@ Tally = Callable[[str, int], None]
 
 _os_write = os.write
 _LEFTOVER = re.compile(r".*\.tmp|.*\.lock|tmp_obj_.*|gitstate-older-.*|tmp.*\.pack")
-_SCRATCH = re.compile(r"new\.[0-9a-f]{16}|pack-[0-9a-f]{40}\.pack")
+_SCRATCH = re.compile(r"new\.[0-9a-f]{16}|pack-[0-9a-f]{40}\.(pack|idx)")
 _LASTING_LOCKS = {"pipeline.json.lock", "maintenance.lock", "queue.lock"}
 
 
@@ -169,11 +169,13 @@ def files_of_store(path: Path) -> list[Path]:
 
 
 def rubble(path: Path) -> list[Path]:
-    """What killed checkpoints leave to the next one: folders to build in, packs without an index."""
+    """What killed checkpoints leave to the next one: folders to build in, one half of a pack."""
+    other = {".pack": ".idx", ".idx": ".pack"}
     return [
         each
         for each in files_of_store(path)
-        if _SCRATCH.fullmatch(each.name) and not each.with_suffix(".idx").exists()
+        if _SCRATCH.fullmatch(each.name)
+        and not (each.suffix in other and each.with_suffix(other[each.suffix]).exists())
     ]
 
 

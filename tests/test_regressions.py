@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -37,13 +38,14 @@ from gitstate import (
     StateValidationError,
     StateWriteError,
     VersionNotFoundError,
+    codec,
     files,
     generations,
     lock,
 )
 from gitstate.effects import Effects
 from gitstate.journal import Journal
-from gitstate.repository import Repository, loose
+from gitstate.repository import Limits, Repository, loose
 from gitstate.store import Store
 
 pytestmark = forks
@@ -372,11 +374,12 @@ def test_a_pack_that_a_recovery_overtakes_stays_and_is_not_made_again(
     seen: list[str] = []
     real = Repository.pack
 
-    def overtaken(self: Repository, *arguments: Any) -> None:
-        real(self, *arguments)
+    def overtaken(self: Repository, *arguments: Any) -> int:
+        count = real(self, *arguments)
         monkeypatch.undo()
         seen.extend(_packed(state))
         fork(lambda tell: fresh(path).write({"n": 4})).finish()
+        return count
 
     monkeypatch.setattr(Repository, "pack", overtaken)
     state.checkpoint()
@@ -393,30 +396,38 @@ def test_a_pack_that_a_recovery_overtakes_stays_and_is_not_made_again(
 
 
 @needs_git
-def test_a_checkpoint_flushes_the_pack_of_somebody_else_before_it_relies_on_it(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Git does not, with `core.fsync` set to `none`."""
-    state = _with_versions(path, 3)
-    git(state, "repack", "-d", "--quiet")
+def test_a_repack_that_began_before_a_checkpoint_takes_nothing(path: Path, tmp_path: Path) -> None:
+    """It has seen a pack with objects that no ref named: those of the state that is written now."""
+    state = _with_versions(path, 5)
+    document = codec.encode({"n": "again"})
+    blob = git(state, "hash-object", "-w", "--stdin", input=document).decode().strip()
+    line = f"100644 blob {blob}\t{path.name}\n"
+    tree = git(state, "mktree", input=line.encode()).decode().strip()
     packs = state.git_dir / "objects/pack"
-    theirs = {each.stat().st_ino for each in (packs, *packs.iterdir())}
-    flushed: set[int] = set()
-    real = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda fd: (flushed.add(os.fstat(fd).st_ino), real(fd))[1])
+    git(state, "pack-objects", "-q", f"{packs}/pack", input=f"{blob}\n{tree}\n".encode())
+    git(state, "prune-packed", "-q")
+    state.close()
+    seen = list(packs.iterdir())
+    theirs = Path(shutil.copytree(state.git_dir, tmp_path / "theirs"))
+    git(theirs, "repack", "-adfq")
 
-    state.checkpoint()
+    with fresh(path) as state:
+        state.write({"n": "again"})
+    for made in (theirs / "objects/pack").iterdir():
+        shutil.copy(made, packs)
+    for old in seen:
+        old.unlink(missing_ok=True)
 
-    assert theirs == {each.stat().st_ino for each in (packs, *packs.iterdir())}
-    assert theirs <= flushed
+    judge_disk(state)
+    assert fresh(path).read(at="HEAD") == {"n": "again"}
 
 
 @needs_git
-def test_a_damaged_pack_is_not_relied_on_by_a_checkpoint(
+def test_an_index_that_git_cannot_read_is_named_and_no_checkpoint_relies_on_it(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The journal still has the objects, and nobody else would have them behind it."""
-    state = _with_versions(path, 2)
+    """One of a pack that a checkpoint left before it was cut off: the journal still has the objects."""
+    state = _with_versions(path, 4)
 
     def interrupted(*arguments: Any) -> None:
         raise KeyboardInterrupt
@@ -425,21 +436,44 @@ def test_a_damaged_pack_is_not_relied_on_by_a_checkpoint(
     with pytest.raises(KeyboardInterrupt):
         state.checkpoint()
     monkeypatch.undo()
-    (pack,) = (state.git_dir / "objects/pack").glob("*.pack")
-    pack.chmod(0o600)
-    content = bytearray(pack.read_bytes())
-    content[len(content) // 2] ^= 1
-    pack.write_bytes(content)
+    (index,) = (state.git_dir / "objects/pack").glob("*.idx")
+    index.chmod(0o600)
+    content = bytearray(index.read_bytes())
+    content[100] ^= 0x40  # the table of where each first byte ends: gitformat-pack(5)
+    index.write_bytes(content)
     leave(state)
+    assert "a pack is damaged" in " ".join(fresh(path).verify().problems)
 
     state = fresh(path)
+    state.write({"n": 4})
     state.checkpoint()
+    index.unlink()
+    index.with_suffix(".pack").unlink()
     leave(state)
 
-    assert [version.read()["n"] for version in fresh(path).log()] == [1, 0]
-    git(state, "rev-list", "--objects", "HEAD")
-    (problem,) = fresh(path).verify().problems
-    assert "a pack is damaged" in problem
+    judge_disk(state)
+    assert [version.read()["n"] for version in fresh(path).log()] == [4, 3, 2, 1, 0]
+
+
+def test_of_two_packs_with_an_object_one_may_be_damaged(path: Path) -> None:
+    state = _with_versions(path, 3)
+    store = state._store
+    objects = [made for record in store._ledger.journal.reread() for made in record.objects]
+    folder = path.parent / "scratch"
+    folder.mkdir()
+    store.repository.pack([objects], folder, Limits(weight=0))
+    store.repository.pack([objects[:5]], folder, Limits(weight=0))
+    state.checkpoint()
+    leave(state)
+    packs = sorted(store.layout.git_dir.glob("objects/pack/*.pack"), key=lambda p: p.stat().st_size)
+
+    for pack in packs[:-1]:
+        content = bytearray(pack.read_bytes())
+        content[20:-20] = bytes(len(content) - 40)
+        pack.chmod(0o600)
+        pack.write_bytes(content)
+
+    assert [version.read()["n"] for version in fresh(path).log()] == [2, 1, 0]
 
 
 def test_a_version_can_be_read_in_a_child_though_a_thread_of_the_parent_was_reading(

@@ -7,7 +7,6 @@ and written directly.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import sys
 import threading
@@ -20,7 +19,7 @@ from dulwich.object_store import DiskObjectStore
 from dulwich.objects import ObjectID
 
 from gitstate import files
-from gitstate.errors import StateReadError, StateWriteError
+from gitstate.errors import StateReadError
 from gitstate.repository.loose import LooseObjects
 from gitstate.repository.objects import (
     Commit,
@@ -30,15 +29,14 @@ from gitstate.repository.objects import (
     make_blob,
     make_commit,
     make_tree,
-    object_id,
     parse_commit,
     unpack_loose,
 )
-from gitstate.repository.packs import MAX_PACKS, Packs
+from gitstate.repository.packs import MAX_PACKS, UNLIMITED, Limits, Packs
 from gitstate.repository.refs import Refs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from gitstate.record import GitObject
@@ -47,7 +45,9 @@ __all__ = [
     "BRANCH",
     "EMPTY_TREE",
     "MAX_PACKS",
+    "UNLIMITED",
     "Commit",
+    "Limits",
     "Refs",
     "Repository",
     "blob_id",
@@ -218,39 +218,35 @@ class Repository:
             if not self._loose.contains(made.id) and not self._readable_stored(made.id)
         ]
 
-    def pack(self, objects: Collection[GitObject], scratch: Path) -> None:
-        """Sees that durable packs hold `objects`; a new one is built in the folder `scratch`, on the same filesystem.
+    def pack(self, records: Sequence[Collection[GitObject]], scratch: Path, limits: Limits) -> int:
+        """Sees that durable packs hold the objects of the first of `records`, as many as `limits` allow, at least of one.
+
+        Small packs are written anew together with them, in the folder `scratch`, on the same filesystem.
+
+        Returns:
+            Of how many records they hold the objects now.
 
         Raises:
             StateWriteError: the disk refused, or did not give back what was written; nothing was changed.
-            StateReadError: one of the objects is damaged.
-        """
-        # Those that a checkpoint packed before it was overtaken, or Git: the oldest ones.
-        rest = list(itertools.dropwhile(self._packed, objects))
-        if len(rest) < len(objects):
-            safe = "The journal still holds everything."
-            with files.Refused(StateWriteError, "cannot flush a pack", self._objects_dir, safe):
-                self._packs.flush()
-        if rest:
-            self._packs.write(map(self._unpack, rest), len(rest), scratch)
-
-    def drop_loose(self, object_ids: Iterable[str]) -> None:
-        """Deletes the loose files of objects that a pack holds."""
-        self._loose.drop(object_ids)
-
-    def merge_packs(self, scratch: Path, limit: int | None) -> None:
-        """If there are more than `MAX_PACKS`, writes small ones together, `limit` bytes at most, None for no limit.
-
-        Raises:
-            StateWriteError: the disk refused; the packs are as they were.
-            StateReadError: an object in a pack is damaged; nothing was changed.
+            StateReadError: one of the objects is damaged; nothing was changed.
         """
         self._packs.sweep()
-        replaced = self._packs.merge(scratch, limit)
+        objects = [made for record in records for made in record]
+        weight = len(objects) + sum(len(made.loose) for made in objects) // 1024
+        # In a pack that is new, whoever has them too: a `git repack -ad` under way deletes those that it has seen, and
+        # with them what no ref named when it looked.
+        groups = ([self._unpack(made) for made in record] for record in records)
+        fold = self._packs.small(weight, limits.weight)
+        count, replaced = self._packs.write(groups, scratch, fold, limits.seconds)
         if replaced:
             with self._mutex:
                 self._close_objects()
             self._packs.drop(replaced)
+        return count
+
+    def drop_loose(self, object_ids: Iterable[str]) -> None:
+        """Deletes the loose files of objects that a pack holds."""
+        self._loose.drop(object_ids)
 
     def sweep(self) -> None:
         """Deletes loose objects that fail their hash, and what killed processes left.
@@ -292,7 +288,7 @@ class Repository:
             return self._read_stored(object_id)
         except StateReadError:
             # Of two packs that hold it, one may be damaged.
-            other = self._read_packed(object_id)
+            other = self._packs.find(object_id)
             if other is not None:
                 return other
             made = self._from_journal(object_id)
@@ -313,21 +309,6 @@ class Repository:
                 except KeyError as error:
                     raise self._missing(object_id) from error
             return Raw(object_id, found.type_name, found.as_raw_string())
-
-    def _packed(self, made: GitObject) -> bool:
-        return self._read_packed(made.id) is not None
-
-    def _read_packed(self, name: str) -> Raw | None:
-        """The object from any pack that gives it back undamaged."""
-        # dulwich raises whatever its parsers trip over (PITFALLS D9), and KeyError where it is not in there.
-        with self._mutex, contextlib.suppress(OSError):
-            for pack in self._opened().packs:
-                with contextlib.suppress(Exception):
-                    found = pack[ObjectID(name.encode())]
-                    raw = Raw(name, found.type_name, found.as_raw_string())
-                    if object_id(raw.kind, raw.content) == name:
-                        return raw
-        return None
 
     def _from_journal(self, object_id: str) -> GitObject | None:
         if object_id not in self._kept:

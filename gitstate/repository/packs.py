@@ -6,17 +6,22 @@ Source of the format: gitformat-pack(5).
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import sys
 import time
 import traceback
-from typing import TYPE_CHECKING, Final
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dulwich.object_format import DEFAULT_OBJECT_FORMAT
-from dulwich.pack import Pack, UnpackedObject, write_pack_data, write_pack_index_v2
+from dulwich.objects import ObjectID
+from dulwich.pack import DELTA_TYPES, Pack, write_pack_index_v2
 
 from gitstate import files
 from gitstate.errors import StateReadError, StateWriteError
-from gitstate.repository.objects import TYPE_NUMBERS, Raw, object_id
+from gitstate.repository.objects import Raw, object_id
+from gitstate.repository.packing import CHECKSUM_SIZE, MAX_DEPTH, Body, Packing, Row, Tip, is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,8 +30,32 @@ if TYPE_CHECKING:
 MAX_PACKS: Final = 16
 """Each pack that has been touched holds four descriptors (PITFALLS D15)."""
 
+_ALWAYS_SMALL: Final = 1000
+"""What is written anew in any case while it weighs no more: each pack begins with an object that is no delta."""
+
 _OUR_MARK: Final = b"gitstate is writing this pack\n"
 _ABANDONED_SECONDS: Final = 3600.0
+_ROW_SIZE: Final = 28
+_INDEX_FRAME: Final = 1072
+"""Bytes of an index for each object, and beside them: gitformat-pack(5)."""
+
+_TIPS_AMONG: Final = 8
+"""Objects at the end of a pack among which are those that the next ones are deltas against."""
+
+
+class Limits(NamedTuple):
+    """How much is written at once.
+
+    Attributes:
+        seconds: after which no other record is begun.
+        weight: of the packs that are written anew, a number of objects and of KiB.
+    """
+
+    seconds: float = math.inf
+    weight: int = sys.maxsize
+
+
+UNLIMITED: Final = Limits()
 
 
 class Packs:
@@ -36,66 +65,65 @@ class Packs:
         self._objects = directory
         self._directory = directory / "pack"
 
-    def write(self, raws: Iterable[Raw], count: int, scratch: Path) -> Path:
-        """One pack of `count` objects, flushed, every object read back by its hash, then moved into place, durable.
+    def write(
+        self, groups: Iterable[Iterable[Raw]], scratch: Path, fold: Iterable[Path], seconds: float
+    ) -> tuple[int, list[Path]]:
+        """One pack of what the packs `fold` hold and of objects, durable, and read back before it has its name.
 
-        It is built in the folder `scratch`, on the same filesystem.
+        The objects come in groups, of which none is begun once `seconds` have passed. A pack that is damaged is left out. It
+        is built in the folder `scratch`, on the same filesystem.
+
+        Returns:
+            How many groups are packed now, and which packs may be dropped.
 
         Raises:
             StateWriteError: the disk refused, or did not give back what was written; the repository is as it was.
+            StateReadError: one of the objects is damaged; the repository is as it was.
         """
-        unpacked = (
-            UnpackedObject(
-                TYPE_NUMBERS[raw.kind], sha=bytes.fromhex(raw.id), decomp_chunks=[raw.content]
-            )
-            for raw in raws
-        )
         safe = "The history is as it was, and safe in the journal."
-        with files.Refused(StateWriteError, "cannot write a pack", self._directory, safe):
+        refused = files.Refused(StateWriteError, "cannot write a pack", self._directory, safe)
+        with refused, contextlib.ExitStack() as opened:
+            packing, folded = self._begin(fold, opened)
+            begin, count = time.monotonic(), 0
+            for group in groups:
+                packing.add(group)
+                count += 1
+                if time.monotonic() - begin >= seconds:
+                    break
+            if not packing.added and len(folded) < 2:
+                return count, []
             building = scratch / "building.pack"
             with files.writing_new(building) as body:
-                entries, checksum = write_pack_data(
-                    body.write, unpacked, DEFAULT_OBJECT_FORMAT, num_records=count
-                )
+                rows, checksum = packing.write(body)
             with files.writing_new(building.with_suffix(".idx")) as index:
-                rows = sorted((sha, offset, crc) for sha, (offset, crc) in entries.items())
-                write_pack_index_v2(index, rows, checksum)
-            self._read_back(building, {sha.hex() for sha in entries})
+                write_pack_index_v2(index, sorted(rows), checksum)
+            self._read_back(building, rows, packing.added)
             # Git finds a pack by its index, so that comes last, and is durable last. A crash in between leaves waste.
             placed = self._directory / f"pack-{checksum.hex()}.pack"
             with self._kept(placed.with_suffix(".keep")):
                 for suffix in (".pack", ".idx"):
                     os.replace(building.with_suffix(suffix), placed.with_suffix(suffix))
                     files.sync_directory(self._directory)
-        return placed
+        # The same objects in the same order make a pack of the same name, as after a kill before the deletions.
+        return count, [path for path in folded if path != placed]
 
-    def merge(self, scratch: Path, limit: int | None) -> list[Path]:
-        """If there are more than `MAX_PACKS`, writes the small ones into one, and gives those that this replaces.
+    def small(self, weight: int, most: int) -> list[Path]:
+        """The packs to be written anew together with objects that weigh so much, oldest first.
 
-        Not more than `limit` bytes of them for every `MAX_PACKS` there are, None for no limit: so their number grows with
-        the square root of the history at most. A pack with a `.keep` file stays as it is.
-
-        Raises:
-            StateWriteError: as `write`.
-            StateReadError: an object in a pack is damaged; nothing was changed.
+        They are small, or out of proportion: behind that each of the others weighs at least twice as much as all smaller
+        ones together, so that there are few, and few are written often. Not more than weighs `most`, or a multiple of that
+        where there are more than `MAX_PACKS`. A pack with a `.keep` file stays as it is.
         """
-        sizes = sorted(self._sizes())
-        if len(sizes) <= MAX_PACKS:
-            return []
-        bound = None if limit is None else limit * len(sizes) // MAX_PACKS
-        small = _out_of_proportion(sizes, bound)
-        if len(small) < 2:
-            return []
-        try:
-            ids = {each for path in small for each in self._ids(path)}
-            contents = (raw for path in small for raw in self._contents(path))
-            written = self.write(_each_once(contents), len(ids), scratch)
-        except StateReadError:
-            if all(path.exists() for path in small):
-                raise
-            return []  # a `git repack` writes them together meanwhile
-        # Objects in the same order make a pack of the same name, as after a merge that was killed before it deleted.
-        return [path for path in small if path != written]
+        found = sorted(self._weights())
+        most *= max(1, len(found) // MAX_PACKS)
+        chosen = 0
+        for position, (each, _, _) in enumerate(found, 1):
+            if weight + each > most:
+                break
+            weight += each
+            if each < 2 * (weight - each) or weight < _ALWAYS_SMALL:
+                chosen = position
+        return [path for _, _, path in sorted(found[:chosen], key=lambda pack: pack[1:])]
 
     def drop(self, paths: Iterable[Path]) -> None:
         """Deletes packs whose objects another, flushed one holds."""
@@ -109,21 +137,11 @@ class Packs:
                 with contextlib.suppress(OSError):
                     files.remove(path.with_suffix(suffix))
 
-    def flush(self) -> None:
-        """Makes the packs that are there durable, whoever wrote them.
-
-        Raises:
-            OSError: the disk refused.
-        """
-        for path in self._directory.iterdir():
-            with contextlib.suppress(FileNotFoundError):  # a `git repack` took it just now
-                files.flush_file(path)
-        files.sync_directory(self._directory)
-
     def sweep(self) -> None:
-        """Deletes what a killed process left: its marks, and after an hour packs without an index, which nobody reads.
+        """Deletes what a killed process left: its marks, and of a pack that was to go, or had not come, one half.
 
-        One process at a time may write packs and sweep.
+        An index without its pack nobody reads; a pack without its index goes after an hour. One process at a time may write
+        packs and sweep.
         """
         for mark in self._directory.glob("pack-*.keep"):
             with contextlib.suppress(OSError):
@@ -134,21 +152,91 @@ class Packs:
                 age = time.time() - path.stat().st_mtime
                 if age > _ABANDONED_SECONDS and not path.with_suffix(".idx").exists():
                     files.remove(path)
+        for path in self._directory.glob("pack-*.idx"):
+            # Whoever writes a pack puts the index behind it.
+            with contextlib.suppress(OSError):
+                if not path.with_suffix(".pack").exists():
+                    files.remove(path)
+
+    def find(self, name: str) -> Raw | None:
+        """The object with this id from any pack that gives it back undamaged."""
+        with contextlib.suppress(OSError):
+            for path in self._paths():
+                with contextlib.suppress(StateReadError), self._opened(path) as pack:
+                    if ObjectID(name.encode()) in pack:
+                        return _read(pack, bytes.fromhex(name))
+        return None
 
     def problems(self) -> Iterator[str]:
         """One line for each pack with a damaged object."""
-        for path in sorted(self._directory.glob("*.idx")):
+        for path in self._paths():
             try:
-                for _ in self._contents(path.with_suffix(".pack")):
+                for _ in self._contents(path):
                     pass
             except StateReadError as error:
                 yield str(error)
 
-    def _sizes(self) -> Iterator[tuple[int, Path]]:
+    def _paths(self) -> list[Path]:
+        """The packs that Git reads, whatever their names."""
+        found = sorted(self._directory.glob("*.pack"))
+        return [path for path in found if path.with_suffix(".idx").exists()]
+
+    def _weights(self) -> Iterator[tuple[int, int, Path]]:
+        """Of each pack its weight, its age, and where it is."""
         for path in self._directory.glob("pack-*.pack"):
-            if not path.with_suffix(".keep").exists() and path.with_suffix(".idx").exists():
-                with contextlib.suppress(FileNotFoundError):  # a `git repack` took it just now
-                    yield path.stat().st_size, path
+            if not path.with_suffix(".keep").exists():
+                with contextlib.suppress(FileNotFoundError):  # no index; or a `git repack` took it
+                    rows = path.with_suffix(".idx").stat().st_size - _INDEX_FRAME
+                    status = path.stat()
+                    yield rows // _ROW_SIZE + status.st_size // 1024, status.st_mtime_ns, path
+
+    def _begin(
+        self, fold: Iterable[Path], opened: contextlib.ExitStack
+    ) -> tuple[Packing, list[Path]]:
+        """A packing that begins with what the packs `fold` hold, and the list of those."""
+        bodies: list[Body] = []
+        last: Path | None = None
+        folded: list[Path] = []
+        overlapping: list[Path] = []
+        known: set[bytes] = set()
+        for path in fold:
+            # One that is damaged stays: verify says so. A `git repack` may have taken it meanwhile.
+            with contextlib.suppress(StateReadError, OSError):
+                body = self._body(path, opened)
+                ids = {row.id for row in body.rows}
+                if known.isdisjoint(ids):
+                    bodies.append(body)
+                    last = path
+                else:
+                    overlapping.append(path)
+                folded.append(path)
+                known |= ids
+        packing = Packing(bodies, self._tips(last) if last else {})
+        for path in overlapping:
+            packing.add(self._contents(path))
+        return packing, folded
+
+    def _body(self, path: Path, opened: contextlib.ExitStack) -> Body:
+        with self._opened(path) as pack:
+            pack.index.check()
+            rows = _rows(pack)
+            checksum = pack.get_stored_checksum()
+        file = opened.enter_context(path.open("rb"))
+        body = Body(file, rows, os.fstat(file.fileno()).st_size - CHECKSUM_SIZE)
+        if not is_whole(body, checksum):
+            raise self._damaged(path, "its checksums do not match")
+        return body
+
+    def _tips(self, path: Path) -> dict[bytes, Tip]:
+        """The last object of each kind in a pack."""
+        tips: dict[bytes, Tip] = {}
+        with contextlib.suppress(StateReadError), self._opened(path) as pack:
+            rows = _rows(pack)
+            for row in reversed(rows[-_TIPS_AMONG:]):
+                raw = _read(pack, row.id)
+                if raw.kind not in tips:
+                    tips[raw.kind] = Tip(row.id, raw.content, _depth(pack, row.offset))
+        return tips
 
     @contextlib.contextmanager
     def _kept(self, mark: Path) -> Iterator[None]:
@@ -164,17 +252,11 @@ class Packs:
             files.remove(mark)
 
     def _contents(self, path: Path) -> Iterator[Raw]:
+        """The objects of a pack in the order of the file."""
         with self._opened(path) as pack:
-            for raw_id in list(pack):
-                found = pack[raw_id]
-                raw = Raw(raw_id.decode(), found.type_name, found.as_raw_string())
-                if object_id(raw.kind, raw.content) != raw.id:
-                    raise ValueError(f"the hash of {raw.id} does not match")
-                yield raw
-
-    def _ids(self, path: Path) -> list[str]:
-        with self._opened(path) as pack:
-            return [raw_id.decode() for raw_id in pack]
+            pack.index.check()
+            for row in _rows(pack):
+                yield _read(pack, row.id)
 
     @contextlib.contextmanager
     def _opened(self, path: Path) -> Iterator[Pack]:
@@ -185,26 +267,24 @@ class Packs:
             # What they were looking at is part of the mapped file, which cannot be closed before they let go.
             traceback.clear_frames(error.__traceback__)
             pack.close()
-            raise StateReadError(
-                f"a pack is damaged ({type(error).__name__}: {error}): {path}. The state file is untouched. Keep the"
-                " file; git verify-pack says more.",
-                path=path,
-                code="object-damaged",
-            ) from error
+            raise self._damaged(path, f"{type(error).__name__}: {error}") from error
         except BaseException:
             pack.close()
             raise
         else:
             pack.close()
 
-    def _read_back(self, path: Path, expected: set[str]) -> None:
+    def _read_back(self, path: Path, rows: list[Row], added: list[bytes]) -> None:
+        """Sees that every object that was added has its hash, and that those that were copied are as they were."""
         cause = None
-        found: set[str] = set()
         try:
-            found = {raw.id for raw in self._contents(path)}
+            with contextlib.ExitStack() as opened, self._opened(path) as pack:
+                whole = self._body(path, opened).rows == rows
+                for each in added:
+                    _read(pack, each)
         except StateReadError as error:
-            cause = error
-        if found != expected:
+            cause, whole = error, False
+        if not whole:
             raise StateWriteError(
                 f"the disk does not give back what was written: {self._directory}. The history is as it was, and safe in"
                 " the journal. Check the disk (dmesg says more).",
@@ -212,22 +292,35 @@ class Packs:
                 code="pack-damaged",
             ) from cause
 
+    @staticmethod
+    def _damaged(path: Path, why: str) -> StateReadError:
+        return StateReadError(
+            f"a pack is damaged ({why}): {path}. The state file is untouched. Keep the file; git verify-pack says more.",
+            path=path,
+            code="object-damaged",
+        )
 
-def _each_once(raws: Iterable[Raw]) -> Iterator[Raw]:
-    seen = set()
-    for raw in raws:
-        if raw.id not in seen:
-            seen.add(raw.id)
-            yield raw
+
+def _rows(pack: Pack) -> list[Row]:
+    """The index in the order of the pack."""
+    return sorted((Row(*row) for row in pack.index.iterentries()), key=attrgetter("offset"))
 
 
-def _out_of_proportion(sizes: list[tuple[int, Path]], limit: int | None) -> list[Path]:
-    """The packs to write together so that each of the others is at least twice as large as all smaller ones."""
-    total, count = 0, 2
-    for position, (size, _) in enumerate(sizes, 1):
-        if limit is not None and total + size > limit:
-            return [path for _, path in sizes[: position - 1]]
-        if size < 2 * total:
-            count = position
-        total += size
-    return [path for _, path in sizes[:count]]
+def _read(pack: Pack, made_id: bytes) -> Raw:
+    found = pack[ObjectID(made_id.hex().encode())]
+    raw = Raw(made_id.hex(), found.type_name, found.as_raw_string())
+    if object_id(raw.kind, raw.content) != raw.id:
+        raise ValueError(f"the hash of {raw.id} does not match")
+    return raw
+
+
+def _depth(pack: Pack, offset: int) -> int:
+    """How many deltas make the object at `offset`; as many as there may be where that is not known."""
+    for depth in range(MAX_DEPTH):
+        found = pack.data.get_unpacked_object_at(offset)
+        if found.pack_type_num not in DELTA_TYPES:
+            return depth
+        if not isinstance(found.delta_base, int):
+            break  # against a name
+        offset -= found.delta_base
+    return MAX_DEPTH

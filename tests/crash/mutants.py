@@ -145,13 +145,6 @@ MUTANTS: Final = {
         EXPLORER,
         _explored("checkpoints", "full_journals"),
     ),
-    "a checkpoint does not flush what Git has packed": Mutant(
-        "repository/packs.py",
-        "                files.flush_file(path)\n        files.sync_directory(self._directory)\n",
-        "                pass\n",
-        "tests/test_regressions.py",
-        "flushes_the_pack_of_somebody_else",
-    ),
     "a checkpoint does not flush the notes": Mutant(
         "checkpoint.py",
         "            self._ledger.flush()\n            while",
@@ -402,12 +395,19 @@ MUTANTS: Final = {
         "tests/test_torture.py",
         "repack",
     ),
-    "what a pack should hold is believed unread": Mutant(
-        "repository/__init__.py",
-        "        return self._read_packed(made.id) is not None\n",
-        "        return self._opened().contains_packed(ObjectID(made.id.encode()))\n",
+    "a pack is copied unread": Mutant(
+        "repository/packs.py",
+        "        if not is_whole(body, checksum):\n",
+        "        if not rows:\n",
+        "tests/test_repository.py",
+        "a_damaged_pack_is_not_written_together",
+    ),
+    "an index is believed unread": Mutant(
+        "repository/packs.py",
+        "            pack.index.check()\n            rows",
+        "            rows",
         "tests/test_regressions.py",
-        "damaged_pack_is_not_relied",
+        "an_index_that_git_cannot_read",
     ),
     "an empty lock of Git's is taken away": Mutant(
         "repository/refs.py",
