@@ -455,6 +455,29 @@ def test_an_index_that_git_cannot_read_is_named_and_no_checkpoint_relies_on_it(
     assert [version.read()["n"] for version in fresh(path).log()] == [4, 3, 2, 1, 0]
 
 
+def test_a_version_is_found_by_its_hash_though_another_process_has_replaced_the_packs(
+    path: Path,
+) -> None:
+    """Whoever has looked into some packs knows the names of the others, and not what is in them."""
+    state = fresh(path)
+    ids = []
+    for number in range(12):
+        version = state.write({"n": number})
+        assert version is not None
+        ids.append(version.id)
+        state._store.checkpoint(None, Limits(weight=0))
+    state = fresh(path)
+    assert state.read(at="HEAD") == {"n": 11}
+
+    def replace(tell: Tell) -> None:
+        with fresh(path) as other:
+            other.write({"n": 12})
+
+    fork(replace).finish()
+
+    assert [state.read(at=each[:12])["n"] for each in ids] == list(range(12))
+
+
 def test_of_two_packs_with_an_object_one_may_be_damaged(path: Path) -> None:
     state = _with_versions(path, 3)
     store = state._store

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from dulwich.object_store import DiskObjectStore
 from dulwich.objects import ObjectID
+from dulwich.pack import PackFileDisappeared
 
 from gitstate import files
 from gitstate.errors import StateReadError
@@ -61,6 +62,7 @@ EMPTY_TREE: Final = make_tree(None).id
 
 _CONFIG: Final = b"[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
 _MAX_CACHED_COMMITS: Final = 4096
+_TRIES: Final = 10
 
 _repositories: weakref.WeakSet[Repository] = weakref.WeakSet()
 _inherited: list[DiskObjectStore | None] = []
@@ -179,7 +181,7 @@ class Repository:
             StateReadError: an object is damaged.
         """
         with self._mutex, self._translated("of some tree"):
-            ids = [id_.decode() for id_ in self._opened()]
+            ids = self._listed(iter)
         raws = (self._read(object_id) for object_id in ids)
         return any(raw.kind == b"tree" and raw.content for raw in raws)
 
@@ -191,7 +193,7 @@ class Repository:
         """
         found = {made.id for made in self._journalled() if made.id.startswith(prefix)}
         with self._mutex, self._translated(prefix):
-            found.update(id_.decode() for id_ in self._opened().iter_prefix(prefix.encode()))
+            found.update(self._listed(lambda store: store.iter_prefix(prefix.encode())))
         return sorted(found)
 
     def put(self, objects: Iterable[GitObject]) -> None:
@@ -277,6 +279,14 @@ class Repository:
         if self._objects is None:
             self._objects = DiskObjectStore(os.fspath(self._objects_dir))
         return self._objects
+
+    def _listed(self, ask: Callable[[DiskObjectStore], Iterable[ObjectID]]) -> list[str]:
+        """The ids that `ask` finds, however often a checkpoint, or a `git repack`, takes a pack meanwhile."""
+        for _ in range(_TRIES):
+            with contextlib.suppress(PackFileDisappeared):
+                return [found.decode() for found in ask(self._opened())]
+            self._close_objects()
+        return [found.decode() for found in ask(self._opened())]
 
     def _close_objects(self) -> None:
         objects, self._objects = self._objects, None
