@@ -37,6 +37,7 @@ _MAX_NAME_BYTES: Final = 200
 
 _RESTORES: Final = "Restores"
 _UNDOES: Final = "Undoes"
+_REDOES: Final = "Redoes"
 
 
 class History:
@@ -139,6 +140,27 @@ class History:
                 operation="undo",
                 message=f"undo: version {undone.note.serial} ({undone.id[:SHORT_ID_LENGTH]})",
                 extra={_RESTORES: target.id, _UNDOES: undone.id},
+            )
+            self._writer.commit(draft, found)
+            return self._version(draft.head.commit if draft.head else target)
+
+    def redo(self, timeout: float | None) -> Version:
+        """Commits the state that the last undo took back, and gives that new version.
+
+        Raises:
+            VersionNotFoundError: nothing is left to redo; nothing was changed.
+            StateError: as a transaction; nothing was changed.
+        """
+        with self._writer.changing("redo", timeout) as found:
+            draft = self._writer.draft_over(found)
+            undo, target = self._redoable(draft)
+            self._writer.change(
+                draft,
+                found,
+                self._version(target).content(),
+                operation="redo",
+                message=f"redo: version {target.note.serial} ({target.id[:SHORT_ID_LENGTH]})",
+                extra={_RESTORES: target.id, _REDOES: undo.id},
             )
             self._writer.commit(draft, found)
             return self._version(draft.head.commit if draft.head else target)
@@ -265,10 +287,21 @@ class History:
                 return undone, self._stands_for(self._store.repository.commit(undone.parents[0]))
         raise self._not_found("undo", "there is nothing left to undo")
 
+    def _redoable(self, draft: Draft) -> tuple[Commit, Commit]:
+        """The undo to take back, and the version that it undid."""
+        commit = draft.head.commit if draft.head is not None else None
+        while commit is not None and _REDOES in commit.note.extra:
+            # What that undo was built on is where things stand again.
+            undo = self._store.repository.commit(commit.note.extra[_REDOES])
+            commit = self._store.repository.commit(undo.parents[0]) if undo.parents else None
+        if commit is None or _UNDOES not in commit.note.extra:
+            raise self._not_found("redo", "there is nothing left to redo")
+        return commit, self._store.repository.commit(commit.note.extra[_UNDOES])
+
     def _stands_for(self, commit: Commit) -> Commit:
-        """The version whose state a commit shows: an undo shows an older one's."""
+        """The version whose state a commit shows: an undo shows an older one's, a redo that which was undone."""
         extra = commit.note.extra
-        if _UNDOES in extra and _RESTORES in extra:
+        if _RESTORES in extra and (_UNDOES in extra or _REDOES in extra):
             return self._store.repository.commit(extra[_RESTORES])
         return commit
 

@@ -272,6 +272,15 @@ class PipelineState:
         """
         return self._history.undo(self._policy.timeout)
 
+    def redo(self) -> Version:
+        """The new version, which holds what the last undo took back; a second redo goes one further.
+
+        Raises:
+            VersionNotFoundError: nothing is left to redo, as behind any other change; nothing was changed.
+            StateError: as `transaction`; nothing was changed.
+        """
+        return self._history.redo(self._policy.timeout)
+
     # -- upkeep --------------------------------------------------------------------------------------------------
 
     def checkpoint(self) -> None:

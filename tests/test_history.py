@@ -649,6 +649,78 @@ def test_undo_works_from_another_handle_after_a_checkpoint(five):
         assert other.undo().read() == {"n": 3}
 
 
+# -- redo --------------------------------------------------------------------------------------------------------------
+
+
+def test_redo_goes_forward_as_many_steps_as_were_undone(five):
+    for _ in range(4):
+        five.undo()
+
+    versions = [five.redo() for _ in range(4)]
+
+    assert [version.read()["n"] for version in versions] == [2, 3, 4, 5]
+    assert {version.operation for version in versions} == {"redo"}
+    assert versions[-1] == next(five.log())
+    assert versions[-1].serial == 13
+    error = not_found(five.redo)
+    assert "nothing left to redo" in str(error)
+    assert five.read() == {"n": 5}
+
+
+def test_undo_and_redo_may_take_turns(five):
+    steps = "uururuuurruru"
+    found = [(five.undo if step == "u" else five.redo)().read()["n"] for step in steps]
+
+    assert found == [4, 3, 4, 3, 4, 3, 2, 1, 2, 3, 2, 3, 2]
+
+
+def test_after_any_other_change_there_is_nothing_to_redo(five):
+    for change in (
+        lambda: five.write({"n": 33}),
+        lambda: five.restore_backup(1),
+        lambda: five.path.write_text('{"n": 77}'),
+    ):
+        five.undo()
+        change()
+        before = five.read(), serials(five.log())
+        not_found(five.redo)
+        assert (five.read(), serials(five.log())) == before
+    with PipelineState(five.path, backup_before_write=False) as unversioned:
+        five.undo()
+        unversioned.write({"n": 6})
+        not_found(five.redo)
+
+
+def test_redo_puts_back_what_was_there_byte_by_byte_over_a_broken_file(five):
+    five.path.write_text('{"n":   77}')
+    five.create_backup()
+    five.undo()
+    five.path.write_text("{broken")
+
+    five.redo()
+
+    assert five.path.read_text() == '{"n":   77}'
+
+
+def test_without_an_undo_there_is_nothing_to_redo(state):
+    not_found(state.redo)
+    assert not state.path.exists()
+
+    state.write({"n": 1})
+    not_found(state.redo)
+
+
+def test_redo_works_from_another_handle_after_a_checkpoint(five):
+    five.undo()
+    five.undo()
+    five.close()
+
+    with PipelineState(five.path) as other:
+        assert other.redo().read() == {"n": 4}
+    with PipelineState(five.path) as other:
+        assert other.redo().read() == {"n": 5}
+
+
 # -- diff --------------------------------------------------------------------------------------------------------------
 
 

@@ -82,6 +82,7 @@ class Walk(RuleBasedStateMachine):
         self.handles = [self.opened(), self.opened()]
         self.content: bytes | None = None
         self.versions: list[Kept] = []
+        self.undone: list[int] = []  # what a redo puts back, the last one first
         self.names: dict[str, int] = {}
         self.failures = 0
         self.unversioned = (
@@ -122,6 +123,7 @@ class Walk(RuleBasedStateMachine):
 
     def push(self, operation: str, content: bytes, stands_for: int | None = None) -> None:
         at = len(self.versions) if stands_for is None else stands_for
+        self.undone = []
         self.versions.append(Kept(operation, content, at))
 
     def change(self, operation: str, document: Document) -> None:
@@ -253,7 +255,22 @@ class Walk(RuleBasedStateMachine):
             return
         version = self.handles[who].undo()
         target = self.versions[undone - 1].stands_for
+        again = [*self.undone, undone] if not adds_edit else [undone]
         self.put_back("undo", target, stands_for=target)
+        self.undone = again
+        self.check_returned(version)
+
+    @rule(who=HANDLES)
+    def redo(self, who: int) -> None:
+        self.count()
+        if (self.edited and not self.broken) or not self.undone:
+            with pytest.raises(VersionNotFoundError):
+                self.handles[who].redo()
+            return
+        version = self.handles[who].redo()
+        *left, target = self.undone
+        self.put_back("redo", target, stands_for=target)
+        self.undone = left
         self.check_returned(version)
 
     @rule(who=HANDLES, name=NAMES | st.none())
