@@ -1,6 +1,6 @@
-"""History: the versions of one state, what they are called, what they held; restore, undo and named backups.
+"""History: the versions of one state, what they are called, what they held; named backups and the audit trail.
 
-A version is a commit on the branch. A restore commits an earlier state on top: history is never rewound.
+A version is a commit on the branch.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import re
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from gitstate.diff import diff
+from gitstate import pointer as pointers
+from gitstate.diff import MISSING, diff, same
 from gitstate.draft import BACKUPS, FAILURES, KEPT, UNVERSIONED
 from gitstate.errors import Problem, StateReadError, StateValidationError, VersionNotFoundError
 from gitstate.repository import BRANCH, EMPTY_TREE
-from gitstate.version import SHORT_ID_LENGTH, Version
+from gitstate.version import Version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
     from gitstate.diff import Change
-    from gitstate.draft import Draft
     from gitstate.repository import Commit
     from gitstate.writer import Writer
 
@@ -34,10 +34,6 @@ _BACKUP_NAME: Final = re.compile(
 
 _MAX_NAME_BYTES: Final = 200
 """A file name's 255, less what Git adds to it for its locks."""
-
-_RESTORES: Final = "Restores"
-_UNDOES: Final = "Undoes"
-_REDOES: Final = "Redoes"
 
 
 class History:
@@ -54,17 +50,25 @@ class History:
         since: datetime | None = None,
         until: datetime | None = None,
         operation: str | None = None,
+        pointer: str | None = None,
     ) -> Iterator[Version]:
         """Versions newest first: at most `limit`, made at `since` or later, at `until` or earlier, by `operation`.
+
+        With a `pointer` those that changed the value there.
 
         Raises:
             StateReadError: a commit is missing or damaged; raised when the walk comes to it.
             VersionNotFoundError: a time without a time zone.
+            ValueError: the pointer is none.
         """
         check_limit(limit)
         for moment in (since, until):
             check_aware(moment)
-        return islice(self._log(since, until, operation), limit)
+        found = self._log(since, until, operation)
+        if pointer:
+            parts = pointers.split(pointer)
+            found = (version for version in found if self._has_changed(version, parts))
+        return islice(found, limit)
 
     def version(self, name: Version | int | str) -> Version:
         """The version that goes by `name`.
@@ -72,7 +76,7 @@ class History:
         Raises:
             VersionNotFoundError: there is none, or several begin with that prefix.
         """
-        return self._version(self._find(name))
+        return self.made(self._find(name))
 
     def current_at(self, moment: datetime) -> Version:
         """The version that was the current one at `moment`.
@@ -97,73 +101,11 @@ class History:
         seen = {version.id for version in islice(self._log(None, None, None), 1)} | {
             version.id for version in kept
         }
-        named = {self._version(self._store.repository.commit(at)) for at in self._named().values()}
+        named = {self.made(self._store.repository.commit(at)) for at in self._named().values()}
         beyond = sorted(
             (v for v in named if v.id not in seen), key=lambda v: v.serial, reverse=True
         )
         return (kept + beyond)[:limit]
-
-    def restore(self, name: Version | int | str, timeout: float | None) -> None:
-        """Makes a version current by committing its state on top of whatever is there.
-
-        Raises:
-            VersionNotFoundError: no such version; nothing was changed.
-            StateError: as a transaction; nothing was changed.
-        """
-        with self._writer.changing("restore", timeout) as found:
-            target = self.version(name)
-            draft = self._writer.draft_over(found)
-            self._writer.change(
-                draft,
-                found,
-                target.content(),
-                operation="restore",
-                message=f"restore: version {target.serial} ({target.short_id})",
-                extra={_RESTORES: target.id},
-            )
-            self._writer.commit(draft, found)
-
-    def undo(self, timeout: float | None) -> Version:
-        """Commits the state before the last change that has not been undone yet, and gives that new version.
-
-        Raises:
-            VersionNotFoundError: nothing is left to undo; nothing was changed.
-            StateError: as a transaction; nothing was changed.
-        """
-        with self._writer.changing("undo", timeout) as found:
-            draft = self._writer.draft_over(found)
-            undone, target = self._undoable(draft)
-            self._writer.change(
-                draft,
-                found,
-                self._version(target).content(),
-                operation="undo",
-                message=f"undo: version {undone.note.serial} ({undone.id[:SHORT_ID_LENGTH]})",
-                extra={_RESTORES: target.id, _UNDOES: undone.id},
-            )
-            self._writer.commit(draft, found)
-            return self._version(draft.head.commit if draft.head else target)
-
-    def redo(self, timeout: float | None) -> Version:
-        """Commits the state that the last undo took back, and gives that new version.
-
-        Raises:
-            VersionNotFoundError: nothing is left to redo; nothing was changed.
-            StateError: as a transaction; nothing was changed.
-        """
-        with self._writer.changing("redo", timeout) as found:
-            draft = self._writer.draft_over(found)
-            undo, target = self._redoable(draft)
-            self._writer.change(
-                draft,
-                found,
-                self._version(target).content(),
-                operation="redo",
-                message=f"redo: version {target.note.serial} ({target.id[:SHORT_ID_LENGTH]})",
-                extra={_RESTORES: target.id, _REDOES: undo.id},
-            )
-            self._writer.commit(draft, found)
-            return self._version(draft.head.commit if draft.head else target)
 
     def create_backup(self, name: str | None, timeout: float | None) -> Version | None:
         """Commits the state file if it is not the newest version's, and names that version; None without a state.
@@ -185,7 +127,7 @@ class History:
                     raise _bad_name(name, "a name that is not taken yet")
                 draft.pin(name, draft.head.commit.id)
             self._writer.commit(draft, found)
-            return self._version(draft.head.commit)
+            return self.made(draft.head.commit)
 
     def audit(self, limit: int | None) -> list[dict[str, Any]]:
         """The audit trail, newest first: versions, changes that made none, and failures."""
@@ -209,7 +151,15 @@ class History:
             if (until is None or commit.note.time <= until) and (
                 operation is None or commit.note.operation == operation
             ):
-                yield self._version(commit)
+                yield self.made(commit)
+
+    def _has_changed(self, version: Version, parts: list[str]) -> bool:
+        """Whether a version changed the value to which `parts` lead. No state is read where its message tells."""
+        if parts[0] not in version.changed_keys or len(parts) == 1:
+            return parts[0] in version.changed_keys
+        before = [self.made(self._store.repository.commit(parent)) for parent in version.parents]
+        old = value_at(before[0].read(), parts) if before else MISSING
+        return not same(old, value_at(version.read(), parts))
 
     def _chain(self, at: str | None) -> Iterator[Commit]:
         while at is not None:
@@ -217,7 +167,8 @@ class History:
             yield commit
             at = commit.parents[0] if commit.parents else None
 
-    def _version(self, commit: Commit) -> Version:
+    def made(self, commit: Commit) -> Version:
+        """The version that a commit is."""
         return Version.of(commit, self._store, allow_nan=self._writer.policy.allow_nan)
 
     def _named(self) -> dict[str, str]:
@@ -238,7 +189,7 @@ class History:
                 return self._ancestor(name, steps)
             if _HEX.fullmatch(name):
                 return self._by_prefix(name)
-        raise self._not_found(
+        raise self.not_found(
             name,
             "a version is named by a Version, a serial (int), a backup's name, HEAD~n, or a hash",
         )
@@ -247,14 +198,14 @@ class History:
         head = self._store.reader.refs().get(BRANCH)
         newest = self._store.repository.commit(head).note.serial if head else 0
         if not 1 <= serial <= newest:
-            raise self._not_found(serial, f"the serials are 1 to {newest}")
+            raise self.not_found(serial, f"the serials are 1 to {newest}")
         return self._ancestor(serial, newest - serial)
 
     def _ancestor(self, name: object, steps: int) -> Commit:
         chain = self._chain(self._store.reader.refs().get(BRANCH))
         for commit in islice(chain, steps, None):
             return commit
-        raise self._not_found(name, "history does not go back that far")
+        raise self.not_found(name, "history does not go back that far")
 
     def _by_prefix(self, prefix: str) -> Commit:
         prefix = prefix.lower()
@@ -274,40 +225,15 @@ class History:
             return found[0]
         if found:
             ids = tuple(commit.id for commit in found)
-            raise self._not_found(prefix, f"several versions begin so: {', '.join(ids)}", ids)
+            raise self.not_found(prefix, f"several versions begin so: {', '.join(ids)}", ids)
         if damage is not None:
             raise damage
-        raise self._not_found(prefix, "log() lists the versions")
+        raise self.not_found(prefix, "log() lists the versions")
 
-    def _undoable(self, draft: Draft) -> tuple[Commit, Commit]:
-        """The change to undo, and the version whose state was there before it."""
-        if draft.head is not None:
-            undone = self._stands_for(draft.head.commit)
-            if undone.parents:
-                return undone, self._stands_for(self._store.repository.commit(undone.parents[0]))
-        raise self._not_found("undo", "there is nothing left to undo")
-
-    def _redoable(self, draft: Draft) -> tuple[Commit, Commit]:
-        """The undo to take back, and the version that it undid."""
-        commit = draft.head.commit if draft.head is not None else None
-        while commit is not None and _REDOES in commit.note.extra:
-            # What that undo was built on is where things stand again.
-            undo = self._store.repository.commit(commit.note.extra[_REDOES])
-            commit = self._store.repository.commit(undo.parents[0]) if undo.parents else None
-        if commit is None or _UNDOES not in commit.note.extra:
-            raise self._not_found("redo", "there is nothing left to redo")
-        return commit, self._store.repository.commit(commit.note.extra[_UNDOES])
-
-    def _stands_for(self, commit: Commit) -> Commit:
-        """The version whose state a commit shows: an undo shows an older one's, a redo that which was undone."""
-        extra = commit.note.extra
-        if _RESTORES in extra and (_UNDOES in extra or _REDOES in extra):
-            return self._store.repository.commit(extra[_RESTORES])
-        return commit
-
-    def _not_found(
+    def not_found(
         self, name: object, hint: str, candidates: tuple[str, ...] = ()
     ) -> VersionNotFoundError:
+        """The error that says so, with a `hint`; `candidates` are the ids of the versions that it could be."""
         what = "an ambiguous version name" if candidates else "no such version"
         return VersionNotFoundError(
             f"{what}: {name!r}: {self._store.layout.state}. Nothing was changed. {hint[0].upper()}{hint[1:]}.",
@@ -369,6 +295,14 @@ def _bad_name(name: object, expected: str) -> StateValidationError:
         problems=(Problem("", expected, repr(name)),),
         code="backup-name",
     )
+
+
+def value_at(document: object, parts: list[str]) -> object:
+    """The value to which `parts` lead, `MISSING` where there is none."""
+    try:
+        return pointers.get(document, parts)
+    except LookupError:
+        return MISSING
 
 
 def _audit_order(commit: Commit) -> tuple[int, bool, datetime]:

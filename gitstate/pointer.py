@@ -1,14 +1,18 @@
-"""RFC 6901 JSON pointers: how a place inside a document is written.
+"""RFC 6901 JSON pointers: how a place inside a document is written, what is there, and putting something there.
 
 Source: RFC 6901, JavaScript Object Notation (JSON) Pointer.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+
+_INDEX: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 def join(parts: Iterable[str | int]) -> str:
@@ -25,3 +29,47 @@ def split(pointer: str) -> list[str]:
     if pointer and not pointer.startswith("/"):
         raise ValueError(f"a JSON pointer is empty or begins with '/', not {pointer!r}")
     return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
+
+
+def get(document: Any, parts: Iterable[str]) -> Any:
+    """The value to which the unescaped `parts` lead.
+
+    Raises:
+        LookupError: there is none.
+    """
+    for part in parts:
+        document = document[_place(document, part)]
+    return document
+
+
+def put(document: Any, parts: Sequence[str], value: Any) -> None:
+    """Puts `value` where `parts`, at least one of them, lead: over what is there, or at the end of an array.
+
+    Raises:
+        LookupError: what it would be part of is not there; nothing was changed.
+    """
+    parent = get(document, parts[:-1])
+    if isinstance(parent, list) and parts[-1] == str(len(parent)):
+        parent.append(value)
+    elif isinstance(parent, dict):
+        parent[parts[-1]] = value
+    else:
+        parent[_place(parent, parts[-1])] = value
+
+
+def remove(document: Any, parts: Sequence[str]) -> None:
+    """Removes the value to which `parts`, at least one of them, lead, if there is one."""
+    try:
+        parent = get(document, parts[:-1])
+        del parent[_place(parent, parts[-1])]
+    except LookupError:
+        pass
+
+
+def _place(value: Any, part: str) -> str | int:
+    """The key, or the index, that `part` is in `value`."""
+    if isinstance(value, dict):
+        return part
+    if isinstance(value, list) and _INDEX.fullmatch(part):
+        return int(part)
+    raise LookupError(part)

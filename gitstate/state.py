@@ -19,6 +19,7 @@ from gitstate.layout import Settings
 from gitstate.lock import host
 from gitstate.policy import UNSET, Policy, Unset
 from gitstate.registry import forget_store, open_store
+from gitstate.restore import Restorer
 from gitstate.schema import PipelineSchema, summarize, validate
 from gitstate.transaction import StateTransaction
 from gitstate.verify import VerifyReport, verify
@@ -132,13 +133,19 @@ class PipelineState:
         since: datetime | None = None,
         until: datetime | None = None,
         operation: str | None = None,
+        pointer: str | None = None,
     ) -> Iterator[Version]:
         """Versions newest first, the current one included: at most `limit`, from `since` to `until`, by `operation`.
 
+        With a `pointer`, `"/phase4/status"` (RFC 6901), those that changed the value there, made or removed it.
+
         Raises:
             StateReadError: the history is damaged.
+            ValueError: the pointer does not begin with a slash.
         """
-        return self._history.log(limit, since=since, until=until, operation=operation)
+        return self._history.log(
+            limit, since=since, until=until, operation=operation, pointer=pointer
+        )
 
     def diff(
         self, a: Version | int | str = "HEAD~1", b: Version | int | str = "HEAD"
@@ -235,16 +242,23 @@ class PipelineState:
             txn.data = data
         return txn.version
 
-    def restore_backup(self, version: Version | int | str) -> bool:
+    def restore_backup(self, version: Version | int | str, *, pointer: str | None = None) -> bool:
         """True; the state is that version's again, committed on top, so this can itself be undone.
 
-        Works when the state file is damaged or gone; damaged bytes are kept under `refs/corrupt/`.
+        Works when the state file is damaged or gone; damaged bytes are kept under `refs/corrupt/`. With a `pointer`,
+        `"/phase4"` (RFC 6901), only the value there is what it was, or gone if it was not there; validated as a transaction.
 
         Raises:
             VersionNotFoundError: there is no such version; nothing was changed.
+            StateValidationError: what the pointer leads through is not there any more, or the whole would be against the
+                schema; nothing was changed.
+            ValueError: the pointer does not begin with a slash; nothing was changed.
             StateError: as `transaction`; nothing was changed.
         """
-        self._history.restore(version, self._policy.timeout)
+        if pointer:
+            self._restorer.restore_part(version, pointer, self._policy.timeout)
+        else:
+            self._restorer.restore(version, self._policy.timeout)
         return True
 
     def create_backup(self, name: str | None = None) -> Version | None:
@@ -270,7 +284,7 @@ class PipelineState:
             VersionNotFoundError: nothing is left to undo; nothing was changed.
             StateError: as `transaction`; nothing was changed.
         """
-        return self._history.undo(self._policy.timeout)
+        return self._restorer.undo(self._policy.timeout)
 
     def redo(self) -> Version:
         """The new version, which holds what the last undo took back; a second redo goes one further.
@@ -279,7 +293,7 @@ class PipelineState:
             VersionNotFoundError: nothing is left to redo, as behind any other change; nothing was changed.
             StateError: as `transaction`; nothing was changed.
         """
-        return self._history.redo(self._policy.timeout)
+        return self._restorer.redo(self._policy.timeout)
 
     # -- upkeep --------------------------------------------------------------------------------------------------
 
@@ -331,6 +345,10 @@ class PipelineState:
     @property
     def _history(self) -> History:
         return History(self._writer)
+
+    @property
+    def _restorer(self) -> Restorer:
+        return Restorer(self._writer, self._history)
 
     def _version_at(self, at: Version | int | str | datetime) -> Version:
         return (

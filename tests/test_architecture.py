@@ -22,6 +22,7 @@ ROWS = [
     {"store"},
     {"registry", "verify", "version", "writer"},
     {"history", "transaction"},
+    {"restore"},
     {"state"},
     {"__init__"},
     {"demo"},

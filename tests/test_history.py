@@ -567,6 +567,153 @@ def test_a_restore_works_when_the_state_file_was_never_versioned_since(path):
         assert [version.read()["n"] for version in unversioned.log()] == [1, 3, 2, 1]
 
 
+# -- restoring a part --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def parts(path: Path) -> Iterator[PipelineState]:
+    """Free-form documents, in three versions."""
+    with PipelineState(path, schema=None) as state:
+        state.write({"a": {"x": 1, "y": [1, 2]}, "b": 1})
+        state.write({"a": {"x": 2, "y": [1]}, "b": 2, "c": {"d": 1}})
+        state.write({"a": {"x": 3}, "b": 3})
+        yield state
+
+
+@pytest.mark.parametrize(
+    ("version", "pointer", "after"),
+    [
+        (1, "/a", {"a": {"x": 1, "y": [1, 2]}, "b": 3}),
+        (1, "/a/x", {"a": {"x": 1}, "b": 3}),
+        (2, "/a/y", {"a": {"x": 3, "y": [1]}, "b": 3}),
+        (2, "/c", {"a": {"x": 3}, "b": 3, "c": {"d": 1}}),
+        (2, "", {"a": {"x": 2, "y": [1]}, "b": 2, "c": {"d": 1}}),
+    ],
+)
+def test_a_part_of_a_version_is_put_back_and_the_rest_stays(parts, version, pointer, after):
+    assert parts.restore_backup(version, pointer=pointer) is True
+
+    assert parts.read() == after
+    newest = next(parts.log())
+    assert (newest.serial, newest.operation) == (4, "restore")
+    assert newest.message.endswith(
+        f"version {version} ({parts._history.version(version).short_id})"
+    )
+    assert parts.undo().read() == {"a": {"x": 3}, "b": 3}
+
+
+def test_a_part_that_was_not_there_is_removed(parts):
+    parts.restore_backup(2)
+
+    parts.restore_backup(1, pointer="/c")
+    parts.restore_backup(3, pointer="/a/y")
+
+    assert parts.read() == {"a": {"x": 2}, "b": 2}
+    before = serials(parts.log())
+    parts.restore_backup(1, pointer="/c/d/e")
+    assert serials(parts.log()) == before
+
+
+def test_a_part_is_put_back_on_top_of_somebody_elses_edit(parts):
+    parts.path.write_text('{"a": {"x": 77}, "mine": true}')
+
+    parts.restore_backup(1, pointer="/b")
+
+    assert parts.read() == {"a": {"x": 77}, "mine": True, "b": 1}
+    assert [version.operation for version in parts.log(2)] == ["restore", "external_edit"]
+
+
+def test_a_part_of_what_is_gone_is_refused_and_nothing_is_changed(parts):
+    before = parts.path.read_bytes(), serials(parts.log())
+
+    with pytest.raises(StateValidationError, match="/c/d of version 2") as caught:
+        parts.restore_backup(2, pointer="/c/d")
+    assert caught.value.code == "no-such-place"
+    for wrong in ("c", "c/d"):
+        with pytest.raises(ValueError, match="JSON pointer"):
+            parts.restore_backup(2, pointer=wrong)
+    not_found(lambda: parts.restore_backup(9, pointer="/c"))
+
+    assert (parts.path.read_bytes(), serials(parts.log())) == before
+
+
+def test_a_part_that_is_against_the_schema_now_is_refused(path):
+    with PipelineState(path, schema=None) as loose:
+        loose.write({"phase1": "done"})
+        loose.write({})
+
+    with PipelineState(path) as strict:
+        with pytest.raises(StateValidationError, match="/phase1"):
+            strict.restore_backup(1, pointer="/phase1")
+        assert strict.read() == {}
+        assert strict.get_transaction_history(1)[0]["details"]["reason"] == "validation"
+
+
+def test_a_part_is_put_back_without_a_version_where_none_are_made(parts):
+    with PipelineState(parts.path, schema=None, backup_before_write=False) as unversioned:
+        unversioned.restore_backup(1, pointer="/b")
+
+        assert unversioned.read() == {"a": {"x": 3}, "b": 1}
+        assert serials(unversioned.log()) == [3, 2, 1]
+
+
+# -- log of a part -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pointer", "found"),
+    [
+        ("", [6, 5, 4, 3, 2, 1]),
+        ("/a", [5, 4, 2, 1]),
+        ("/a/x", [5, 2, 1]),
+        ("/a/x/0", [5, 2]),
+        ("/a/y", [5, 4]),
+        ("/b", [6, 3]),
+        ("/nothing", []),
+        ("/nothing/at/all", []),
+    ],
+)
+def test_a_log_of_a_pointer_has_the_versions_that_changed_the_value_there(path, pointer, found):
+    with PipelineState(path, schema=None) as state:
+        state.write({"a": {"x": 1}})
+        state.write({"a": {"x": [1]}})
+        state.write({"a": {"x": [1]}, "b": True})
+        state.write({"a": {"x": [1], "y": None}, "b": True})
+        state.write({"b": True})
+        state.write({"b": 1})
+
+        assert serials(state.log(pointer=pointer)) == found
+        assert serials(state.log(2, pointer=pointer)) == found[:2]
+        assert serials(state.log(pointer=pointer, operation="undo")) == []
+
+
+def test_a_log_of_a_pointer_tells_a_number_from_the_same_one_with_a_point(path):
+    with PipelineState(path, schema=None) as state:
+        for value in (1, 1.0, True, None):
+            state.write({"a": {"x": value}})
+
+        assert serials(state.log(pointer="/a/x")) == [4, 3, 2, 1]
+
+
+def test_a_log_of_a_pointer_reads_no_state_of_a_version_that_changed_other_keys(path, monkeypatch):
+    with PipelineState(path, schema=None) as state:
+        for number in range(10):
+            state.write({"a": {"x": 1}, "b": {"x": number}})
+        read = []
+        real = Version.read
+        monkeypatch.setattr(Version, "read", lambda self: read.append(self.serial) or real(self))
+
+        assert serials(state.log(pointer="/a/x")) == [1]
+        assert serials(state.log(pointer="/b")) == list(range(10, 0, -1))
+
+        assert read == [1]
+
+
+def test_a_pointer_without_a_slash_is_refused_at_once(five):
+    with pytest.raises(ValueError, match="JSON pointer"):
+        five.log(pointer="n")
+
+
 # -- undo --------------------------------------------------------------------------------------------------------------
 
 

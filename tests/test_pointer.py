@@ -48,3 +48,67 @@ def test_two_places_never_have_the_same_pointer(one, other):
 def test_text_without_a_leading_slash_is_no_pointer(text):
     with pytest.raises(ValueError, match="begins with '/'"):
         pointer.split(text)
+
+
+DOCUMENT = {"a": {"b": [10, {"c": None}], "": 1, "0": 2}, "a/b": 3}
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("", DOCUMENT),
+        ("/a/b/0", 10),
+        ("/a/b/1/c", None),
+        ("/a/", 1),
+        ("/a/0", 2),
+        ("/a~1b", 3),
+    ],
+)
+def test_a_pointer_leads_to_a_value(written, value):
+    assert pointer.get(DOCUMENT, pointer.split(written)) is value
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["/b", "/a/b/2", "/a/b/-1", "/a/b/01", "/a/b/-", "/a/b/one", "/a/b/0/c", "/a/b/\u0661"],
+)
+def test_where_a_pointer_leads_to_nothing_that_is_a_lookup_error(written):
+    with pytest.raises(LookupError):
+        pointer.get(DOCUMENT, pointer.split(written))
+
+
+@pytest.mark.parametrize(
+    ("written", "after"),
+    [
+        ("/new", {"list": [1, {"x": 2}], "new": "put"}),
+        ("/list", {"list": "put"}),
+        ("/list/0", {"list": ["put", {"x": 2}]}),
+        ("/list/2", {"list": [1, {"x": 2}, "put"]}),
+        ("/list/1/x", {"list": [1, {"x": "put"}]}),
+    ],
+)
+def test_a_value_is_put_over_another_or_at_the_end(written, after):
+    document = {"list": [1, {"x": 2}]}
+
+    pointer.put(document, pointer.split(written), "put")
+
+    assert document == after
+
+
+@pytest.mark.parametrize("written", ["/list/3", "/list/-", "/gone/x", "/list/0/x"])
+def test_nothing_is_put_where_there_is_nothing_to_put_it_into(written):
+    document = {"list": [1, {"x": 2}]}
+
+    with pytest.raises(LookupError):
+        pointer.put(document, pointer.split(written), "put")
+
+    assert document == {"list": [1, {"x": 2}]}
+
+
+def test_what_is_not_there_is_removed_already():
+    document = {"list": [1, {"x": 2}], "a": 1}
+
+    for written in ("/gone", "/gone/x", "/list/7", "/a/b", "/list/0", "/list/0/x", "/a"):
+        pointer.remove(document, pointer.split(written))
+
+    assert document == {"list": [{}]}

@@ -91,7 +91,8 @@ def test_the_everyday_program_runs(tmp_path):
     lines = run(EVERY_DAY, tmp_path)
 
     assert lines[0].endswith(" 4")
-    assert "restore_commit True" in lines[2]
+    assert json.loads(lines[2])[:3] == [6, 5, 4]
+    assert "redo_commit True" in lines[3]
     assert lines[-1].startswith("True {")
 
 

@@ -1,0 +1,173 @@
+"""Restore: an earlier state, or a part of one, is committed on top. History is never rewound, so each can be undone.
+
+An undo says which version it takes back, and whose state it shows; a redo, which undo. So where things stand is told from
+the newest version alone, by whichever handle made it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from gitstate import codec
+from gitstate import pointer as pointers
+from gitstate.diff import MISSING
+from gitstate.errors import Problem, StateValidationError
+from gitstate.history import value_at
+from gitstate.version import SHORT_ID_LENGTH
+
+if TYPE_CHECKING:
+    from gitstate.draft import Draft
+    from gitstate.history import History
+    from gitstate.repository import Commit
+    from gitstate.version import Version
+    from gitstate.writer import Writer
+
+_RESTORES: Final = "Restores"
+_UNDOES: Final = "Undoes"
+_REDOES: Final = "Redoes"
+_POINTER: Final = "Pointer"
+
+
+class Restorer:
+    """Puts back what is in `history`."""
+
+    def __init__(self, writer: Writer, history: History) -> None:
+        self._writer = writer
+        self._history = history
+        self._repository = writer.store.repository
+
+    def restore_part(self, name: Version | int | str, pointer: str, timeout: float | None) -> None:
+        """Makes the value at `pointer` what it was at a version, or removes it if it was not there then.
+
+        Raises:
+            VersionNotFoundError: no such version; nothing was changed.
+            StateValidationError: what it is part of is not there any more, or the whole is against the schema; nothing was
+                changed.
+            ValueError: the pointer is none.
+            StateError: as a transaction; nothing was changed.
+        """
+        parts = pointers.split(pointer)
+        policy = self._writer.policy
+        with self._writer.changing("restore", timeout) as found:
+            target = self._history.version(name)
+            document = self._writer.document(found)
+            value = value_at(target.read(), parts)
+            if value is MISSING:
+                pointers.remove(document, parts)
+            else:
+                try:
+                    pointers.put(document, parts, value)
+                except LookupError as error:
+                    raise _nothing_there(pointer, target) from error
+            content = codec.encode(document, allow_nan=policy.allow_nan)
+            if policy.validate is not None:
+                policy.validate(content)
+            draft = self._writer.draft(found)
+            self._writer.change(
+                draft,
+                found,
+                content,
+                operation="restore",
+                message=f"restore: {pointer} of version {target.serial} ({target.short_id})",
+                extra={_RESTORES: target.id, _POINTER: pointer},
+                versioned=policy.versioned,
+            )
+            self._writer.commit(draft, found)
+
+    def restore(self, name: Version | int | str, timeout: float | None) -> None:
+        """Makes a version current by committing its state on top of whatever is there.
+
+        Raises:
+            VersionNotFoundError: no such version; nothing was changed.
+            StateError: as a transaction; nothing was changed.
+        """
+        with self._writer.changing("restore", timeout) as found:
+            target = self._history.version(name)
+            draft = self._writer.draft_over(found)
+            self._writer.change(
+                draft,
+                found,
+                target.content(),
+                operation="restore",
+                message=f"restore: version {target.serial} ({target.short_id})",
+                extra={_RESTORES: target.id},
+            )
+            self._writer.commit(draft, found)
+
+    def undo(self, timeout: float | None) -> Version:
+        """Commits the state before the last change that has not been undone yet, and gives that new version.
+
+        Raises:
+            VersionNotFoundError: nothing is left to undo; nothing was changed.
+            StateError: as a transaction; nothing was changed.
+        """
+        with self._writer.changing("undo", timeout) as found:
+            draft = self._writer.draft_over(found)
+            undone, target = self._undoable(draft)
+            self._writer.change(
+                draft,
+                found,
+                self._history.made(target).content(),
+                operation="undo",
+                message=f"undo: version {undone.note.serial} ({undone.id[:SHORT_ID_LENGTH]})",
+                extra={_RESTORES: target.id, _UNDOES: undone.id},
+            )
+            self._writer.commit(draft, found)
+            return self._history.made(draft.head.commit if draft.head else target)
+
+    def redo(self, timeout: float | None) -> Version:
+        """Commits the state that the last undo took back, and gives that new version.
+
+        Raises:
+            VersionNotFoundError: nothing is left to redo; nothing was changed.
+            StateError: as a transaction; nothing was changed.
+        """
+        with self._writer.changing("redo", timeout) as found:
+            draft = self._writer.draft_over(found)
+            undo, target = self._redoable(draft)
+            self._writer.change(
+                draft,
+                found,
+                self._history.made(target).content(),
+                operation="redo",
+                message=f"redo: version {target.note.serial} ({target.id[:SHORT_ID_LENGTH]})",
+                extra={_RESTORES: target.id, _REDOES: undo.id},
+            )
+            self._writer.commit(draft, found)
+            return self._history.made(draft.head.commit if draft.head else target)
+
+    def _undoable(self, draft: Draft) -> tuple[Commit, Commit]:
+        """The change to undo, and the version whose state was there before it."""
+        if draft.head is not None:
+            undone = self._stands_for(draft.head.commit)
+            if undone.parents:
+                return undone, self._stands_for(self._repository.commit(undone.parents[0]))
+        raise self._history.not_found("undo", "there is nothing left to undo")
+
+    def _redoable(self, draft: Draft) -> tuple[Commit, Commit]:
+        """The undo to take back, and the version that it undid."""
+        commit = draft.head.commit if draft.head is not None else None
+        while commit is not None and _REDOES in commit.note.extra:
+            # What that undo was built on is where things stand again.
+            undo = self._repository.commit(commit.note.extra[_REDOES])
+            commit = self._repository.commit(undo.parents[0]) if undo.parents else None
+        if commit is None or _UNDOES not in commit.note.extra:
+            raise self._history.not_found("redo", "there is nothing left to redo")
+        return commit, self._repository.commit(commit.note.extra[_UNDOES])
+
+    def _stands_for(self, commit: Commit) -> Commit:
+        """The version whose state a commit shows: an undo shows an older one's, a redo that which was undone."""
+        extra = commit.note.extra
+        if _RESTORES in extra and (_UNDOES in extra or _REDOES in extra):
+            return self._repository.commit(extra[_RESTORES])
+        return commit
+
+
+def _nothing_there(pointer: str, target: Version) -> StateValidationError:
+    expected = "a place in what the state holds now"
+    return StateValidationError(
+        f"{pointer} of version {target.serial} cannot be put back: what it was part of is not there any more. Nothing was"
+        " changed. Restore that part of the version first, or all of it.",
+        problems=(Problem(pointer, expected, "nothing"),),
+        code="no-such-place",
+    )
