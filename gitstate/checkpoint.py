@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 from gitstate import files
 from gitstate.errors import StateLockError, StateWriteError
 from gitstate.lock import StateLock
-from gitstate.record import effective
+from gitstate.record import merge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from gitstate.effects import Effects
-    from gitstate.journal import Journal
+    from gitstate.journal import Journal, Mark
     from gitstate.layout import Layout
     from gitstate.ledger import Ledger
     from gitstate.record import Record
-    from gitstate.repository import Limits, Repository
+    from gitstate.repository import Repository
 
 
 class _OvertakenError(Exception):
@@ -46,8 +46,10 @@ class Checkpoint:
         self._effects = effects
         self._exclusive = exclusive
 
-    def run(self, limits: Limits) -> bool:
-        """Packs as many of the journal's records as `limits` allow; whether it holds none of them any more.
+    def run(self, most: int) -> bool:
+        """Whether the journal holds nothing any more that was in it at the beginning.
+
+        Small packs are written anew with it, no more of them than weigh `most`: see `Repository.pack`.
 
         Raises:
             StateLockError: somebody else held the lock; everything is still in the journal.
@@ -65,34 +67,29 @@ class Checkpoint:
                     StateWriteError, "cannot pack the journal", self._layout.store, safe
                 ):
                     self._layout.sweep_scratch()
-                    return self._run(limits)
+                    return self._run(most)
             finally:
                 maintenance.release()
 
-    def _run(self, limits: Limits) -> bool:
+    def _run(self, most: int) -> bool:
         with self._exclusive():
             self._settle()
             journal = self._ledger.journal
-            records = journal.reread()
-            last = journal.next_sequence - 1
-        counting = effective(records)
+            records, mark = journal.reread(), journal.mark
+        merged = merge(records)
         with self._layout.scratch() as scratch:
+            packed = merged.objects if merged is not None else ()
             # Whatever comes next, the pack stays: a `git gc` that has seen it deletes the loose objects that it holds.
-            count = self._repository.pack([record.objects for record in counting], scratch, limits)
-        if not records:
-            return True
-        packed = counting[:count]
-        if count < len(counting):
-            last = packed[-1].sequence
+            self._repository.pack(packed, scratch, most)
         try:
-            done = self._switch(journal, last, packed)
+            done = self._switch(journal, mark, merged) if records else True
         except _OvertakenError:
             return False
-        self._repository.drop_loose(made.id for record in packed for made in record.objects)
+        self._repository.drop_loose(made.id for made in packed)
         return done
 
-    def _switch(self, journal: Journal, last: int, packed: list[Record]) -> bool:
-        """Begins a generation without the records up to `last`; whether it holds none."""
+    def _switch(self, journal: Journal, mark: Mark, packed: Record | None) -> bool:
+        """Begins a generation without the records up to `mark`; whether it holds none."""
         with self._exclusive():
             if self._ledger.journal is not journal:
                 raise _OvertakenError
@@ -103,12 +100,10 @@ class Checkpoint:
             ):
                 # Flushed first, forgotten afterwards: the state file's name, then the refs; the pack is already.
                 files.sync_directory(self._layout.state.parent)
-                self._repository.refs.flush(
-                    {change.name for record in packed for change in record.refs}
-                )
-            newer = [record for record in journal.reread() if record.sequence > last]
+                self._repository.refs.flush([c.name for c in packed.refs] if packed else [])
+            newer = journal.reread(mark)
             # A crash in here, before the new journal has its name, leaves the old one: it is applied once more.
-            self._ledger.begin(self._ledger.now, newer, last)
+            self._ledger.begin(self._ledger.now, newer, mark.sequence)
             return not newer
 
     def _settle(self) -> None:

@@ -285,13 +285,14 @@ class Journal:
         self._flush()
         self._durable = self._sequence
 
-    def reread(self) -> list[Record]:
-        """All records of this generation up to the last one read or appended here, with their bytes.
+    def reread(self, behind: Mark = NOWHERE) -> list[Record]:
+        """The records `behind` a mark of this generation up to the last one read or appended here, with their bytes.
 
         Raises:
             StateReadError: the journal is damaged.
         """
         twin = Journal(self.path, self._descriptor, self._first, self.base)
+        twin.resume(behind)
         found = [record for record in twin.follow() if record.sequence <= self._sequence]
         if twin._sequence < self._sequence:
             raise journal_damaged(self.path, f"record {twin.next_sequence} is damaged")

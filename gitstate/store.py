@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -38,7 +39,7 @@ from gitstate.lock import StateLock
 from gitstate.reader import Reader
 from gitstate.record import GitObject, Record, effective
 from gitstate.recovery import Recovery
-from gitstate.repository import BRANCH, UNLIMITED, Limits, Repository
+from gitstate.repository import BRANCH, Repository
 from gitstate.statefile import StateFile
 
 if TYPE_CHECKING:
@@ -47,14 +48,14 @@ if TYPE_CHECKING:
     from gitstate.layout import Layout, Settings
     from gitstate.statefile import Found
 
-JOURNAL_LIMIT: Final = 1024 * 1024
+JOURNAL_LIMIT: Final = 256 * 1024
 """Bytes of journal after which a checkpoint is due."""
 
 RECOVERED_LIMIT: Final = JOURNAL_LIMIT // 4
 """The same after a recovery: what is still live is read and copied by the next one."""
 
-BRIEF: Final = Limits(seconds=0.02, weight=2000)
-"""What a transaction's own checkpoint does at once, as somebody waits for it; close() does the rest."""
+BRIEF: Final = 2000
+"""Weight of the packs that a transaction's own checkpoint writes anew at most; close() does the rest."""
 
 CHECKPOINT_WAIT_SECONDS: Final = 2.0
 """How long a transaction's own checkpoint waits for the lock: with many writers at it, trying once never succeeds."""
@@ -222,8 +223,10 @@ class Store:
             if self.lock.held_here():
                 self.lock.release()
 
-    def checkpoint(self, timeout: float | None, limits: Limits = UNLIMITED) -> None:
-        """Packs what the journal holds, as `limits` allow, and begins a new one; nothing where somebody else is at it.
+    def checkpoint(self, timeout: float | None, most: int = sys.maxsize) -> None:
+        """Packs what the journal holds and begins a new one; does nothing where somebody else is at it.
+
+        Small packs are written anew, no more of them than weigh `most`.
 
         Raises:
             StateLockError: the lock was held for `timeout` seconds; everything is still in the journal.
@@ -235,18 +238,18 @@ class Store:
             checkpoint = Checkpoint(
                 self.layout, self.repository, self._ledger, self._effects, exclusive
             )
-            if checkpoint.run(limits):
+            if checkpoint.run(most):
                 self.dirty = False
                 self._next_try = 0
 
-    def checkpoint_quietly(self, timeout: float | None, limits: Limits = UNLIMITED) -> None:
+    def checkpoint_quietly(self, timeout: float | None, most: int = sys.maxsize) -> None:
         """As `checkpoint`, if something was written since the last one; a refusal is a warning in the log.
 
         What brought us here is done, and the journal keeps everything until the next try.
         """
         if self.dirty and not self.poisoned and not self.lock.held_here():
             try:
-                self.checkpoint(timeout, limits)
+                self.checkpoint(timeout, most)
             except StateError as error:
                 _log.warning("the journal could not be packed and grows meanwhile: %s", error)
                 self._next_try = (

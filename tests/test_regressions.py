@@ -45,7 +45,7 @@ from gitstate import (
 )
 from gitstate.effects import Effects
 from gitstate.journal import Journal
-from gitstate.repository import Limits, Repository, loose
+from gitstate.repository import Repository, loose
 from gitstate.store import Store
 
 pytestmark = forks
@@ -374,12 +374,11 @@ def test_a_pack_that_a_recovery_overtakes_stays_and_is_not_made_again(
     seen: list[str] = []
     real = Repository.pack
 
-    def overtaken(self: Repository, *arguments: Any) -> int:
-        count = real(self, *arguments)
+    def overtaken(self: Repository, *arguments: Any) -> None:
+        real(self, *arguments)
         monkeypatch.undo()
         seen.extend(_packed(state))
         fork(lambda tell: fresh(path).write({"n": 4})).finish()
-        return count
 
     monkeypatch.setattr(Repository, "pack", overtaken)
     state.checkpoint()
@@ -465,7 +464,7 @@ def test_a_version_is_found_by_its_hash_though_another_process_has_replaced_the_
         version = state.write({"n": number})
         assert version is not None
         ids.append(version.id)
-        state._store.checkpoint(None, Limits(weight=0))
+        state._store.checkpoint(None, 0)
     state = fresh(path)
     assert state.read(at="HEAD") == {"n": 11}
 
@@ -484,8 +483,8 @@ def test_of_two_packs_with_an_object_one_may_be_damaged(path: Path) -> None:
     objects = [made for record in store._ledger.journal.reread() for made in record.objects]
     folder = path.parent / "scratch"
     folder.mkdir()
-    store.repository.pack([objects], folder, Limits(weight=0))
-    store.repository.pack([objects[:5]], folder, Limits(weight=0))
+    store.repository.pack(objects, folder, 0)
+    store.repository.pack(objects[:5], folder, 0)
     state.checkpoint()
     leave(state)
     packs = sorted(store.layout.git_dir.glob("objects/pack/*.pack"), key=lambda p: p.stat().st_size)

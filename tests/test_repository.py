@@ -6,8 +6,8 @@ import contextlib
 import errno
 import gc
 import hashlib
-import math
 import os
+import sys
 import threading
 import zlib
 from collections.abc import Iterator
@@ -37,9 +37,7 @@ from gitstate.record import GitObject, Record, RefChange
 from gitstate.repository import (
     EMPTY_TREE,
     MAX_PACKS,
-    UNLIMITED,
     Commit,
-    Limits,
     Repository,
     blob_id,
     make_blob,
@@ -57,8 +55,8 @@ def repository(tmp_path: Path) -> Iterator[Repository]:
         yield made
 
 
-NO_OTHERS = Limits(weight=0)
-"""What has a checkpoint leave all packs as they are."""
+NO_OTHERS, ALL = 0, sys.maxsize
+"""What has a checkpoint leave all packs as they are, and write all of them anew that are small."""
 
 
 def _object(kind: bytes, content: bytes) -> GitObject:
@@ -263,7 +261,7 @@ def test_closing_waits_for_no_reader_and_takes_nothing_from_it(
 ) -> None:
     """At the end of a program whose threads go on."""
     made = make_blob(b"content")
-    repository.pack([[made]], tmp_path, UNLIMITED)
+    repository.pack([made], tmp_path, ALL)
     reading, go_on = threading.Event(), threading.Event()
     closed: list[DiskObjectStore] = []
     found: list[bytes] = []
@@ -300,16 +298,16 @@ def test_packs_that_are_too_large_to_write_together_stay(
 ) -> None:
     objects = [make_blob(os.urandom(1500)) for _ in range(MAX_PACKS)]
     for made in objects:
-        repository.pack([[made]], tmp_path, NO_OTHERS)  # each weighs 2: an object and a KiB
+        repository.pack([made], tmp_path, NO_OTHERS)  # each weighs 2: an object and a KiB
     before = _packs(repository.git_dir)
     assert len(before) == 2 * MAX_PACKS
 
-    repository.pack([], tmp_path, Limits(weight=3))
+    repository.pack([], tmp_path, 3)
     assert _packs(repository.git_dir) == before
 
-    repository.pack([], tmp_path, Limits(weight=5))
+    repository.pack([], tmp_path, 5)
     assert len(_packs(repository.git_dir)) == 2 * (MAX_PACKS - 1)
-    repository.pack([], tmp_path, UNLIMITED)
+    repository.pack([], tmp_path, ALL)
     assert len(_packs(repository.git_dir)) == 2
     assert all(blob_id(repository.read(made.id)) == made.id for made in objects)
 
@@ -318,23 +316,13 @@ def test_a_pack_is_written_anew_only_with_what_weighs_half_as_much(
     repository: Repository, tmp_path: Path
 ) -> None:
     def pack(count: int) -> int:
-        repository.pack([[make_blob(os.urandom(8)) for _ in range(count)]], tmp_path, UNLIMITED)
+        repository.pack([make_blob(os.urandom(8)) for _ in range(count)], tmp_path, ALL)
         return len(_packs(repository.git_dir)) // 2
 
     assert [pack(5000), pack(1500), pack(1)] == [1, 2, 3]
     assert pack(10) == 3  # small, as the one
     assert pack(750) == 2  # with those eleven, and so with the 1,500
     assert pack(2000) == 1
-
-
-def test_only_as_many_records_are_packed_as_there_is_time_for(
-    repository: Repository, tmp_path: Path
-) -> None:
-    records = [[make_blob(b"%d" % number)] for number in range(5)]
-
-    assert repository.pack(records, tmp_path, Limits(seconds=0)) == 1
-    assert repository.pack(records, tmp_path, UNLIMITED) == 5
-    assert all(repository.contains(record[0].id) for record in records)
 
 
 @needs_git
@@ -383,10 +371,10 @@ def test_the_same_objects_in_several_packs_are_one_when_they_are_written_togethe
 ) -> None:
     objects = [make_blob(b"%d" % number * 1000) for number in range(6)]
     for start in range(4):
-        repository._packs.write([map(repository._unpack, objects[start:])], tmp_path, [], math.inf)
+        repository._packs.write(map(repository._unpack, objects[start:]), tmp_path, [])
     assert len(_packs(repository.git_dir)) == 8
 
-    repository.pack([], tmp_path, UNLIMITED)
+    repository.pack([], tmp_path, ALL)
 
     assert len(_packs(repository.git_dir)) == 2
     (index,) = (repository.git_dir / "objects/pack").glob("*.idx")
@@ -463,20 +451,20 @@ def test_a_disk_that_is_full_at_half_a_pack_leaves_each_as_it_was(
     resource = pytest.importorskip("resource")
     objects = [make_blob(os.urandom(20_000)) for _ in range(MAX_PACKS + 1)]
     for made in objects:
-        repository.pack([[made]], tmp_path, NO_OTHERS)
+        repository.pack([made], tmp_path, NO_OTHERS)
     before = _packs(repository.git_dir)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
         with pytest.raises(StateWriteError):
-            repository.pack([], tmp_path, UNLIMITED)
+            repository.pack([], tmp_path, ALL)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     assert _packs(repository.git_dir) == before
     assert not list(tmp_path.glob("building.*"))
-    repository.pack([], tmp_path, UNLIMITED)
+    repository.pack([], tmp_path, ALL)
     assert len(_packs(repository.git_dir)) == 2
     assert all(blob_id(repository.read(made.id)) == made.id for made in objects)
 

@@ -42,7 +42,6 @@ from oracle import (
 )
 
 from gitstate import PipelineState
-from gitstate.repository import Limits
 
 pytestmark = forks
 
@@ -351,7 +350,7 @@ def test_a_repack_at_any_file_call_of_a_checkpoint_is_no_error_and_does_no_damag
     state = PipelineState(path, max_backups=None)
     for number in range(packs):
         state.write({"n": number})
-        state._store.checkpoint(None, Limits(weight=0))
+        state._store.checkpoint(None, 0)
     state.close()
     wrong: list[str] = []
 

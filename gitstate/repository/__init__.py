@@ -33,11 +33,11 @@ from gitstate.repository.objects import (
     parse_commit,
     unpack_loose,
 )
-from gitstate.repository.packs import MAX_PACKS, UNLIMITED, Limits, Packs
+from gitstate.repository.packs import MAX_PACKS, Packs
 from gitstate.repository.refs import Refs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
 
     from gitstate.record import GitObject
@@ -46,9 +46,7 @@ __all__ = [
     "BRANCH",
     "EMPTY_TREE",
     "MAX_PACKS",
-    "UNLIMITED",
     "Commit",
-    "Limits",
     "Refs",
     "Repository",
     "blob_id",
@@ -220,31 +218,26 @@ class Repository:
             if not self._loose.contains(made.id) and not self._readable_stored(made.id)
         ]
 
-    def pack(self, records: Sequence[Collection[GitObject]], scratch: Path, limits: Limits) -> int:
-        """Sees that durable packs hold the objects of the first of `records`, as many as `limits` allow, at least of one.
+    def pack(self, objects: Collection[GitObject], scratch: Path, most: int) -> None:
+        """Writes `objects` into a durable pack; it is built in the folder `scratch`, on the same filesystem.
 
-        Small packs are written anew together with them, in the folder `scratch`, on the same filesystem.
-
-        Returns:
-            Of how many records they hold the objects now.
+        Small packs are written anew with them, as long as all that weighs no more than `most`: a number of objects and of
+        KiB, or a multiple of it where there are more than `MAX_PACKS`.
 
         Raises:
             StateWriteError: the disk refused, or did not give back what was written; nothing was changed.
             StateReadError: one of the objects is damaged; nothing was changed.
         """
         self._packs.sweep()
-        objects = [made for record in records for made in record]
         weight = len(objects) + sum(len(made.loose) for made in objects) // 1024
         # In a pack that is new, whoever has them too: a `git repack -ad` under way deletes those that it has seen, and
         # with them what no ref named when it looked.
-        groups = ([self._unpack(made) for made in record] for record in records)
-        fold = self._packs.small(weight, limits.weight)
-        count, replaced = self._packs.write(groups, scratch, fold, limits.seconds)
+        small = self._packs.small(weight, most)
+        replaced = self._packs.write(map(self._unpack, objects), scratch, small)
         if replaced:
             with self._mutex:
                 self._close_objects()
             self._packs.drop(replaced)
-        return count
 
     def drop_loose(self, object_ids: Iterable[str]) -> None:
         """Deletes the loose files of objects that a pack holds."""

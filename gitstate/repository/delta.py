@@ -8,6 +8,7 @@ Source of the format: gitformat-pack(5), "Deltified representation".
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from itertools import accumulate
 from typing import Final
 
@@ -43,7 +44,7 @@ class _Delta:
         old_at = list(accumulate((len(line) + 1 for line in old), initial=start))
         new_at = list(accumulate((len(line) + 1 for line in new), initial=start))
         places: dict[tuple[bytes, bytes], list[int]] = {}
-        for number in range(len(old) - 2, -1, -1):
+        for number in range(len(old) - 1):
             places.setdefault((old[number], old[number + 1]), []).append(number)
         base_done, target_done = start, start
         line, cursor = 0, 0
@@ -53,7 +54,8 @@ class _Delta:
                 line += 1
                 continue
             # In order, if it can be: the gaps are where something has changed.
-            first = next((number for number in reversed(found) if number >= cursor), found[-1])
+            ahead = bisect_left(found, cursor)
+            first = found[ahead] if ahead < len(found) else found[0]
             count = 2
             while (
                 line + count < len(new)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 MAX_DEPTH: Final = 100
-"""Deltas that must be applied at most to read an object: a few milliseconds."""
+"""Deltas that must be applied at most to read an object: a few milliseconds for one of 50 KB."""
 
 HEADER_SIZE: Final = 12
 CHECKSUM_SIZE: Final = 20
@@ -70,11 +70,15 @@ class _Entry(NamedTuple):
 
 
 class Packing:
-    """What goes into a pack: the `bodies` of others as they are, then objects behind the `tips` of the last of these."""
+    """What goes into a pack: the `bodies` of others as they are, then objects behind the `tips` of the last of these.
+
+    Attributes:
+        tips: by their kinds, what the next objects may be deltas against.
+    """
 
     def __init__(self, bodies: list[Body], tips: Mapping[bytes, Tip]) -> None:
         self._bodies = bodies
-        self._tips = dict(tips)
+        self.tips = dict(tips)
         self._known = {row.id for body in bodies for row in body.rows}
         self._entries: list[_Entry] = []
 
@@ -121,7 +125,7 @@ class Packing:
         return rows, checksum
 
     def _compress(self, made_id: bytes, raw: Raw) -> _Entry:
-        tip = self._tips.get(raw.kind)
+        tip = self.tips.get(raw.kind)
         whole = None
         if tip is not None and tip.depth < MAX_DEPTH:
             delta = make_delta(tip.content, raw.content)
@@ -129,9 +133,9 @@ class Packing:
             if len(compressed) * _SURELY_SMALLER > len(raw.content):
                 whole = zlib.compress(raw.content)
             if whole is None or len(compressed) < len(whole):
-                self._tips[raw.kind] = Tip(made_id, raw.content, tip.depth + 1)
+                self.tips[raw.kind] = Tip(made_id, raw.content, tip.depth + 1)
                 return _Entry(made_id, raw.kind, len(delta), tip.id, compressed)
-        self._tips[raw.kind] = Tip(made_id, raw.content, 0)
+        self.tips[raw.kind] = Tip(made_id, raw.content, 0)
         return _Entry(
             made_id, raw.kind, len(raw.content), None, whole or zlib.compress(raw.content)
         )

@@ -6,13 +6,11 @@ Source of the format: gitformat-pack(5).
 from __future__ import annotations
 
 import contextlib
-import math
 import os
-import sys
 import time
 import traceback
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from dulwich.object_format import DEFAULT_OBJECT_FORMAT
 from dulwich.objects import ObjectID
@@ -43,38 +41,22 @@ _TIPS_AMONG: Final = 8
 """Objects at the end of a pack among which are those that the next ones are deltas against."""
 
 
-class Limits(NamedTuple):
-    """How much is written at once.
-
-    Attributes:
-        seconds: after which no other record is begun.
-        weight: of the packs that are written anew, a number of objects and of KiB.
-    """
-
-    seconds: float = math.inf
-    weight: int = sys.maxsize
-
-
-UNLIMITED: Final = Limits()
-
-
 class Packs:
     """The packs below `directory`, the repository's folder of objects."""
 
     def __init__(self, directory: Path) -> None:
         self._objects = directory
         self._directory = directory / "pack"
+        # The last pack that was written here, and what the next objects may be deltas against.
+        self._written: tuple[Path | None, dict[bytes, Tip]] = None, {}
 
-    def write(
-        self, groups: Iterable[Iterable[Raw]], scratch: Path, fold: Iterable[Path], seconds: float
-    ) -> tuple[int, list[Path]]:
+    def write(self, raws: Iterable[Raw], scratch: Path, fold: Iterable[Path]) -> list[Path]:
         """One pack of what the packs `fold` hold and of objects, durable, and read back before it has its name.
 
-        The objects come in groups, of which none is begun once `seconds` have passed. A pack that is damaged is left out. It
-        is built in the folder `scratch`, on the same filesystem.
+        A pack that is damaged is left out. It is built in the folder `scratch`, on the same filesystem.
 
         Returns:
-            How many groups are packed now, and which packs may be dropped.
+            The packs that it replaces.
 
         Raises:
             StateWriteError: the disk refused, or did not give back what was written; the repository is as it was.
@@ -83,15 +65,11 @@ class Packs:
         safe = "The history is as it was, and safe in the journal."
         refused = files.Refused(StateWriteError, "cannot write a pack", self._directory, safe)
         with refused, contextlib.ExitStack() as opened:
-            packing, folded = self._begin(fold, opened)
-            begin, count = time.monotonic(), 0
-            for group in groups:
-                packing.add(group)
-                count += 1
-                if time.monotonic() - begin >= seconds:
-                    break
+            fresh = list(raws)
+            packing, folded = self._begin(fold, {bytes.fromhex(raw.id) for raw in fresh}, opened)
+            packing.add(fresh)
             if not packing.added and len(folded) < 2:
-                return count, []
+                return []
             building = scratch / "building.pack"
             with files.writing_new(building) as body:
                 rows, checksum = packing.write(body)
@@ -104,8 +82,9 @@ class Packs:
                 for suffix in (".pack", ".idx"):
                     os.replace(building.with_suffix(suffix), placed.with_suffix(suffix))
                     files.sync_directory(self._directory)
+        self._written = placed, packing.tips
         # The same objects in the same order make a pack of the same name, as after a kill before the deletions.
-        return count, [path for path in folded if path != placed]
+        return [path for path in folded if path != placed]
 
     def small(self, weight: int, most: int) -> list[Path]:
         """The packs to be written anew together with objects that weigh so much, oldest first.
@@ -191,14 +170,17 @@ class Packs:
                     yield rows // _ROW_SIZE + status.st_size // 1024, status.st_mtime_ns, path
 
     def _begin(
-        self, fold: Iterable[Path], opened: contextlib.ExitStack
+        self, fold: Iterable[Path], fresh: set[bytes], opened: contextlib.ExitStack
     ) -> tuple[Packing, list[Path]]:
-        """A packing that begins with what the packs `fold` hold, and the list of those."""
+        """A packing that begins with what the packs `fold` hold, and the list of those.
+
+        Of the objects `fresh` none is taken over unread: nobody else may have them behind this.
+        """
         bodies: list[Body] = []
         last: Path | None = None
         folded: list[Path] = []
-        overlapping: list[Path] = []
-        known: set[bytes] = set()
+        again: list[Raw] = []
+        known = set(fresh)
         for path in fold:
             # One that is damaged stays: verify says so. A `git repack` may have taken it meanwhile.
             with contextlib.suppress(StateReadError, OSError):
@@ -208,12 +190,11 @@ class Packs:
                     bodies.append(body)
                     last = path
                 else:
-                    overlapping.append(path)
+                    again += list(self._contents(path))
                 folded.append(path)
                 known |= ids
         packing = Packing(bodies, self._tips(last) if last else {})
-        for path in overlapping:
-            packing.add(self._contents(path))
+        packing.add(again)
         return packing, folded
 
     def _body(self, path: Path, opened: contextlib.ExitStack) -> Body:
@@ -223,16 +204,18 @@ class Packs:
             checksum = pack.get_stored_checksum()
         file = opened.enter_context(path.open("rb"))
         body = Body(file, rows, os.fstat(file.fileno()).st_size - CHECKSUM_SIZE)
-        if not is_whole(body, checksum):
+        if len({row.id for row in rows}) < len(rows) or not is_whole(body, checksum):
             raise self._damaged(path, "its checksums do not match")
         return body
 
     def _tips(self, path: Path) -> dict[bytes, Tip]:
         """The last object of each kind in a pack."""
-        tips: dict[bytes, Tip] = {}
+        written, tips = self._written
+        if path == written:
+            return tips
+        tips = {}
         with contextlib.suppress(StateReadError), self._opened(path) as pack:
-            rows = _rows(pack)
-            for row in reversed(rows[-_TIPS_AMONG:]):
+            for row in reversed(_rows(pack)[-_TIPS_AMONG:]):
                 raw = _read(pack, row.id)
                 if raw.kind not in tips:
                     tips[raw.kind] = Tip(row.id, raw.content, _depth(pack, row.offset))

@@ -397,7 +397,7 @@ MUTANTS: Final = {
     ),
     "a pack is copied unread": Mutant(
         "repository/packs.py",
-        "        if not is_whole(body, checksum):\n",
+        "        if len({row.id for row in rows}) < len(rows) or not is_whole(body, checksum):\n",
         "        if not rows:\n",
         "tests/test_repository.py",
         "a_damaged_pack_is_not_written_together",
