@@ -5,6 +5,7 @@ Source: RFC 6901, JavaScript Object Notation (JSON) Pointer.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -59,11 +60,9 @@ def put(document: Any, parts: Sequence[str], value: Any) -> None:
 
 def remove(document: Any, parts: Sequence[str]) -> None:
     """Removes the value to which `parts`, at least one of them, lead, if there is one."""
-    try:
+    with contextlib.suppress(LookupError):
         parent = get(document, parts[:-1])
         del parent[_place(parent, parts[-1])]
-    except LookupError:
-        pass
 
 
 def _place(value: Any, part: str) -> str | int:

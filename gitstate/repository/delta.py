@@ -12,6 +12,8 @@ from bisect import bisect_left
 from itertools import accumulate
 from typing import Final
 
+from gitstate.difference import common_head, common_tail
+
 _MAX_COPY: Final = 0xFFFFFF
 _MAX_INSERT: Final = 127
 _WORTH_COPYING: Final = 12
@@ -21,8 +23,8 @@ _WORTH_COPYING: Final = 12
 def make_delta(base: bytes, target: bytes) -> bytes:
     """What makes `target` of `base`; not compressed."""
     made = _Delta(base, target)
-    head = _common_head(base, target, min(len(base), len(target)))
-    tail = _common_tail(base, target, min(len(base), len(target)) - head)
+    head = common_head(base, target)
+    tail = common_tail(base, target, head)
     made.copy(0, head)
     made.match_lines(head, len(base) - tail, len(target) - tail)
     made.copy(len(base) - tail, tail)
@@ -99,10 +101,10 @@ class _Delta:
             old, new = [b"\n".join(old)], [b"\n".join(new)]
         added = bytearray()
         for number, (against, piece) in enumerate(zip(old, new, strict=True)):
-            head = _common_head(against, piece, min(len(against), len(piece)))
+            head = common_head(against, piece)
             if head < _WORTH_COPYING:
                 head = 0
-            tail = _common_tail(against, piece, min(len(against), len(piece)) - head)
+            tail = common_tail(against, piece, head)
             if tail < _WORTH_COPYING:
                 tail = 0
             if head:
@@ -124,31 +126,6 @@ class _Delta:
             self.instructions.append(len(part))
             self.instructions += part
         added.clear()
-
-
-def _common_head(one: bytes, other: bytes, most: int) -> int:
-    """How many bytes, `most` at most, both begin with."""
-    low, high = 0, most
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-def _common_tail(one: bytes, other: bytes, most: int) -> int:
-    """How many bytes, `most` at most, both end with."""
-    low, high = 0, most
-    one_end, other_end = len(one), len(other)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[one_end - middle : one_end - low] == other[other_end - middle : other_end - low]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def _size(number: int) -> bytes:

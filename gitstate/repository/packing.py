@@ -150,11 +150,13 @@ class _Out:
         self.position = 0
 
     def write(self, chunk: bytes) -> None:
+        """Writes `chunk` behind what there is."""
         self._file.write(chunk)
         self._hash.update(chunk)
         self.position += len(chunk)
 
     def checksum(self) -> bytes:
+        """The SHA-1 of everything that was written."""
         return self._hash.digest()
 
 
