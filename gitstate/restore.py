@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from gitstate import codec
 from gitstate import pointer as pointers
-from gitstate.diff import MISSING
+from gitstate.diff import MISSING, same
 from gitstate.errors import Problem, StateValidationError
 from gitstate.history import value_at
 from gitstate.version import SHORT_ID_LENGTH
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gitstate.draft import Draft
     from gitstate.history import History
     from gitstate.repository import Commit
+    from gitstate.statefile import Found
     from gitstate.version import Version
     from gitstate.writer import Writer
 
@@ -52,6 +53,8 @@ class Restorer:
             target = self._history.version(name)
             document = self._writer.document(found)
             value = value_at(target.read(), parts)
+            if same(value, value_at(document, parts)):
+                return  # somebody's edit keeps its layout, and waits for a change
             if value is MISSING:
                 pointers.remove(document, parts)
             else:
@@ -82,17 +85,9 @@ class Restorer:
             StateError: as a transaction; nothing was changed.
         """
         with self._writer.changing("restore", timeout) as found:
-            target = self._history.version(name)
+            target = self._repository.commit(self._history.version(name).id)
             draft = self._writer.draft_over(found)
-            self._writer.change(
-                draft,
-                found,
-                target.content(),
-                operation="restore",
-                message=f"restore: version {target.serial} ({target.short_id})",
-                extra={_RESTORES: target.id},
-            )
-            self._writer.commit(draft, found)
+            self._put_back(draft, found, target, message=f"restore: {_named(target)}", extra={})
 
     def undo(self, timeout: float | None) -> Version:
         """Commits the state before the last change that has not been undone yet, and gives that new version.
@@ -104,16 +99,8 @@ class Restorer:
         with self._writer.changing("undo", timeout) as found:
             draft = self._writer.draft_over(found)
             undone, target = self._undoable(draft)
-            self._writer.change(
-                draft,
-                found,
-                self._history.made(target).content(),
-                operation="undo",
-                message=f"undo: version {undone.note.serial} ({undone.id[:SHORT_ID_LENGTH]})",
-                extra={_RESTORES: target.id, _UNDOES: undone.id},
-            )
-            self._writer.commit(draft, found)
-            return self._history.made(draft.head.commit if draft.head else target)
+            message, extra = f"undo: {_named(undone)}", {_UNDOES: undone.id}
+            return self._put_back(draft, found, target, message=message, extra=extra)
 
     def redo(self, timeout: float | None) -> Version:
         """Commits the state that the last undo took back, and gives that new version.
@@ -125,16 +112,23 @@ class Restorer:
         with self._writer.changing("redo", timeout) as found:
             draft = self._writer.draft_over(found)
             undo, target = self._redoable(draft)
-            self._writer.change(
-                draft,
-                found,
-                self._history.made(target).content(),
-                operation="redo",
-                message=f"redo: version {target.note.serial} ({target.id[:SHORT_ID_LENGTH]})",
-                extra={_RESTORES: target.id, _REDOES: undo.id},
-            )
-            self._writer.commit(draft, found)
-            return self._history.made(draft.head.commit if draft.head else target)
+            message, extra = f"redo: {_named(target)}", {_REDOES: undo.id}
+            return self._put_back(draft, found, target, message=message, extra=extra)
+
+    def _put_back(
+        self, draft: Draft, found: Found, target: Commit, *, message: str, extra: dict[str, str]
+    ) -> Version:
+        """The version that shows the state of `target`; its operation is what the message begins with."""
+        self._writer.change(
+            draft,
+            found,
+            self._history.made(target).content(),
+            operation=message.partition(":")[0],
+            message=message,
+            extra={_RESTORES: target.id, **extra},
+        )
+        self._writer.commit(draft, found)
+        return self._history.made(draft.head.commit if draft.head else target)
 
     def _undoable(self, draft: Draft) -> tuple[Commit, Commit]:
         """The change to undo, and the version whose state was there before it."""
@@ -161,6 +155,10 @@ class Restorer:
         if _RESTORES in extra and (_UNDOES in extra or _REDOES in extra):
             return self._repository.commit(extra[_RESTORES])
         return commit
+
+
+def _named(commit: Commit) -> str:
+    return f"version {commit.note.serial} ({commit.id[:SHORT_ID_LENGTH]})"
 
 
 def _nothing_there(pointer: str, target: Version) -> StateValidationError:

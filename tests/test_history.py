@@ -623,6 +623,15 @@ def test_a_part_is_put_back_on_top_of_somebody_elses_edit(parts):
     assert [version.operation for version in parts.log(2)] == ["restore", "external_edit"]
 
 
+def test_a_part_that_is_as_it_was_leaves_an_edit_in_its_layout(parts):
+    parts.path.write_text('{"a": {"x": 3},   "b": 1}')
+
+    parts.restore_backup(1, pointer="/b")
+
+    assert parts.path.read_text() == '{"a": {"x": 3},   "b": 1}'
+    assert serials(parts.log()) == [3, 2, 1]
+
+
 def test_a_part_of_what_is_gone_is_refused_and_nothing_is_changed(parts):
     before = parts.path.read_bytes(), serials(parts.log())
 
