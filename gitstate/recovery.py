@@ -168,7 +168,9 @@ class Recovery:
             try:
                 self._effects.apply(pending[0])
             except (StateWriteError, StateReadError, OSError) as error:
-                _log.warning("committed, but the Git history follows at the next use: %s", error)
+                _log.warning(
+                    "committed, but the Git history follows at the next use: %s", str(error)
+                )
                 return
             del pending[0]
 

@@ -251,7 +251,8 @@ class Store:
             try:
                 self.checkpoint(timeout, most)
             except StateError as error:
-                _log.warning("the journal could not be packed and grows meanwhile: %s", error)
+                # As text: who keeps the records would keep the files open that the error's frames have.
+                _log.warning("the journal could not be packed and grows meanwhile: %s", str(error))
                 self._next_try = (
                     self._ledger.journal.size + RECOVERED_LIMIT if self._ledger.opened else 0
                 )
@@ -355,7 +356,7 @@ class Store:
         try:
             self._recovery.apply_pending()
         except StateConflictError as error:
-            _log.warning("committed, but the Git history cannot follow: %s", error)
+            _log.warning("committed, but the Git history cannot follow: %s", str(error))
             return False  # recovery refuses with this error, and says what to do
         return True
 

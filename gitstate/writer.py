@@ -166,7 +166,7 @@ class Writer:
             self.store.note(draft, self.policy.settings)
         except (StateError, OSError) as refusal:
             # The error that brought us here is the one to raise.
-            _log.warning("a failed transaction could not be recorded: %s", refusal)
+            _log.warning("a failed transaction could not be recorded: %s", str(refusal))
 
     def _add_found(self, draft: Draft, found: Found, operation: str) -> None:
         if found.content is None or (draft.head and draft.head.blob == found.blob):
