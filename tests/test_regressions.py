@@ -625,7 +625,7 @@ def test_a_merge_of_packs_that_was_killed_before_it_deleted_is_made_again_and_lo
 
     def work(tell: Tell) -> None:
         def die(call: Call) -> None:
-            if call.name == "unlink" and call.target.endswith(".idx"):
+            if call.name == "unlink" and call.target.endswith(".pack"):
                 tell("merged")
                 os._exit(0)
 

@@ -19,8 +19,10 @@ import pytest
 from dulwich.object_store import DiskObjectStore
 from oracle import (
     Call,
+    Tell,
     counted,
     file_calls,
+    fork,
     fresh,
     git,
     judge,
@@ -44,6 +46,7 @@ from gitstate.repository import (
     make_commit,
 )
 from gitstate.repository.packing import MAX_DEPTH
+from gitstate.store import BRIEF
 from gitstate.trailers import Note
 
 
@@ -323,6 +326,81 @@ def test_a_pack_is_written_anew_only_with_what_weighs_half_as_much(
     assert pack(10) == 3  # small, as the one
     assert pack(750) == 2  # with those eleven, and so with the 1,500
     assert pack(2000) == 1
+
+
+def test_packs_of_one_large_object_each_stay_few_in_checkpoints_that_must_be_brief(
+    repository: Repository, tmp_path: Path
+) -> None:
+    """Each is heavier than what a brief checkpoint writes anew beside a small one."""
+    most = 0
+    for _ in range(40):
+        repository.pack([make_blob(os.urandom(1_200_000))], tmp_path, BRIEF)
+        most = max(most, len(_packs(repository.git_dir)) // 2)
+
+    assert most <= MAX_PACKS
+
+
+def test_packs_that_cannot_be_opened_for_want_of_descriptors_are_not_called_damaged(
+    path: Path,
+) -> None:
+    state = _many_packs(path)
+    before = _packs(state.git_dir)
+
+    def refuse(call: Call) -> None:
+        if call.name == "open" and call.file.startswith("pack-"):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), call.target)
+
+    with file_calls(refuse, reading=True):
+        with pytest.raises(StateWriteError, match=r"Too many open files.*ulimit"):
+            state.checkpoint()
+        with pytest.raises(StateReadError, match=r"Too many open files.*ulimit") as caught:
+            state.read(at=1)
+        problems = state.verify().problems
+
+    assert caught.value.code == "store-unreadable"
+    assert problems
+    assert not [problem for problem in problems if "damaged" in problem]
+    assert _packs(state.git_dir) == before
+    assert state.verify().ok
+
+
+@needs_git
+def test_what_nothing_reaches_stays_in_the_pack_that_git_keeps_for_it(path: Path) -> None:
+    state = _many_packs(path)
+    git(state, "hash-object", "-w", "--stdin", input=b"nothing names this")
+    git(state, "repack", "--cruft", "-dq")
+    (cruft,) = (state.git_dir / "objects/pack").glob("*.mtimes")
+
+    for number in range(3):
+        state.write({"n": 100 + number})
+        state.checkpoint()
+
+    assert cruft.with_suffix(".pack").exists()
+    assert len(_packs(state.git_dir)) == 3 + 2
+    judge_disk(state)
+
+
+@needs_git
+def test_git_is_content_with_what_a_deletion_of_packs_that_was_killed_leaves(path: Path) -> None:
+    state = _many_packs(path)
+    leave(state)
+
+    def work(tell: Tell) -> None:
+        def die(call: Call) -> None:
+            if call.name == "unlink" and call.target.endswith(".idx"):
+                os._exit(0)
+
+        with file_calls(die):
+            fresh(path).checkpoint()
+        tell("deleted nothing")
+
+    assert fork(work).finish() == []
+    assert b"\ngarbage: 1\n" in git(state, "count-objects", "-v")
+    git(state, "repack", "--cruft", "-dq")
+
+    state = fresh(path)
+    assert counted(version.read() for version in state.log())[::-1] == _all_numbers()
+    judge_disk(state)
 
 
 @needs_git

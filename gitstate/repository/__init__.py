@@ -20,7 +20,7 @@ from dulwich.objects import ObjectID
 from dulwich.pack import PackFileDisappeared
 
 from gitstate import files
-from gitstate.errors import StateReadError
+from gitstate.errors import StateReadError, store_unreadable
 from gitstate.repository.loose import LooseObjects
 from gitstate.repository.objects import (
     Commit,
@@ -348,6 +348,8 @@ class Repository:
             # What they were looking at is part of a mapped pack, which cannot be closed before they let go.
             traceback.clear_frames(error.__traceback__)
             self._close_objects()
+            if isinstance(error, OSError):
+                raise store_unreadable(self.git_dir, error) from error
             raise self._damaged(object_id, f"{type(error).__name__}: {error}") from error
 
     def _missing(self, object_id: str) -> StateReadError:

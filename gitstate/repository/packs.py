@@ -6,6 +6,7 @@ Source of the format: gitformat-pack(5).
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 import traceback
@@ -30,6 +31,12 @@ MAX_PACKS: Final = 16
 
 _ALWAYS_SMALL: Final = 1000
 """What is written anew in any case while it weighs no more: each pack begins with an object that is no delta."""
+
+_MAX_FOLDED: Final = 64
+"""Each pack that is written anew is an open file."""
+
+_NOT_ITS_FAULT: Final = (errno.ENOENT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What is wrong with the system, or with the moment, where a pack cannot be opened."""
 
 _OUR_MARK: Final = b"gitstate is writing this pack\n"
 _ABANDONED_SECONDS: Final = 3600.0
@@ -91,14 +98,16 @@ class Packs:
 
         They are small, or out of proportion: behind that each of the others weighs at least twice as much as all smaller
         ones together, so that there are few, and few are written often. Not more than weighs `most`, or a multiple of that
-        where there are more than `MAX_PACKS`. A pack with a `.keep` file stays as it is.
+        where there are more than `MAX_PACKS` or `weight` is large. A pack with a `.keep` file stays as it
+        is, and one of objects that nothing reaches, which Git keeps in packs of their own.
         """
-        found = sorted(self._weights())
-        most *= max(1, len(found) // MAX_PACKS)
+        found = sorted(self._weights())[:_MAX_FOLDED]
+        most *= max(1 + weight // _ALWAYS_SMALL, len(found) // MAX_PACKS)
         chosen = 0
         for position, (each, _, _) in enumerate(found, 1):
-            if weight + each > most:
+            if each > most:
                 break
+            most -= each
             weight += each
             if each < 2 * (weight - each) or weight < _ALWAYS_SMALL:
                 chosen = position
@@ -111,8 +120,8 @@ class Packs:
             with contextlib.suppress(OSError):
                 files.remove(self._objects / stale)
         for path in paths:
-            # Without its index a pack is not looked at, so a crash in between leaves only waste.
-            for suffix in (".idx", ".rev", ".bitmap", ".pack"):
+            # A crash in between leaves an index alone: nobody looks at it. `git repack --cruft` fails at a pack alone.
+            for suffix in (".pack", ".idx", ".rev", ".bitmap"):
                 with contextlib.suppress(OSError):
                     files.remove(path.with_suffix(suffix))
 
@@ -139,11 +148,13 @@ class Packs:
 
     def find(self, name: str) -> Raw | None:
         """The object with this id from any pack that gives it back undamaged."""
+        paths: list[Path] = []
         with contextlib.suppress(OSError):
-            for path in self._paths():
-                with contextlib.suppress(StateReadError), self._opened(path) as pack:
-                    if ObjectID(name.encode()) in pack:
-                        return _read(pack, bytes.fromhex(name))
+            paths = self._paths()
+        for path in paths:
+            with contextlib.suppress(StateReadError, OSError), self._opened(path) as pack:
+                if ObjectID(name.encode()) in pack:
+                    return _read(pack, bytes.fromhex(name))
         return None
 
     def problems(self) -> Iterator[str]:
@@ -152,6 +163,8 @@ class Packs:
             try:
                 for _ in self._contents(path):
                     pass
+            except FileNotFoundError:  # a checkpoint, or a `git repack`, took it meanwhile
+                continue
             except StateReadError as error:
                 yield str(error)
 
@@ -163,7 +176,7 @@ class Packs:
     def _weights(self) -> Iterator[tuple[int, int, Path]]:
         """Of each pack its weight, its age, and where it is."""
         for path in self._directory.glob("pack-*.pack"):
-            if not path.with_suffix(".keep").exists():
+            if not any(path.with_suffix(mark).exists() for mark in (".keep", ".mtimes")):
                 with contextlib.suppress(FileNotFoundError):  # no index; or a `git repack` took it
                     rows = path.with_suffix(".idx").stat().st_size - _INDEX_FRAME
                     status = path.stat()
@@ -183,7 +196,7 @@ class Packs:
         known = set(fresh)
         for path in fold:
             # One that is damaged stays: verify says so. A `git repack` may have taken it meanwhile.
-            with contextlib.suppress(StateReadError, OSError):
+            with contextlib.suppress(StateReadError, FileNotFoundError):
                 body = self._body(path, opened)
                 ids = {row.id for row in body.rows}
                 if known.isdisjoint(ids):
@@ -202,10 +215,10 @@ class Packs:
             pack.index.check()
             rows = _rows(pack)
             checksum = pack.get_stored_checksum()
-        file = opened.enter_context(path.open("rb"))
-        body = Body(file, rows, os.fstat(file.fileno()).st_size - CHECKSUM_SIZE)
-        if len({row.id for row in rows}) < len(rows) or not is_whole(body, checksum):
-            raise self._damaged(path, "its checksums do not match")
+            file = opened.enter_context(path.open("rb"))
+            body = Body(file, rows, os.fstat(file.fileno()).st_size - CHECKSUM_SIZE)
+            if len({row.id for row in rows}) < len(rows) or not is_whole(body, checksum):
+                raise ValueError("its checksums do not match")
         return body
 
     def _tips(self, path: Path) -> dict[bytes, Tip]:
@@ -214,7 +227,10 @@ class Packs:
         if path == written:
             return tips
         tips = {}
-        with contextlib.suppress(StateReadError), self._opened(path) as pack:
+        with (
+            contextlib.suppress(StateReadError, FileNotFoundError),
+            self._opened(path) as pack,
+        ):
             for row in reversed(_rows(pack)[-_TIPS_AMONG:]):
                 raw = _read(pack, row.id)
                 if raw.kind not in tips:
@@ -243,6 +259,12 @@ class Packs:
 
     @contextlib.contextmanager
     def _opened(self, path: Path) -> Iterator[Pack]:
+        """A pack that is open for the block.
+
+        Raises:
+            StateReadError: it is damaged.
+            OSError: it has gone, or the system has no more files or memory for it.
+        """
         pack = Pack(os.fspath(path.with_suffix("")), object_format=DEFAULT_OBJECT_FORMAT)
         try:
             yield pack
@@ -250,6 +272,8 @@ class Packs:
             # What they were looking at is part of the mapped file, which cannot be closed before they let go.
             traceback.clear_frames(error.__traceback__)
             pack.close()
+            if isinstance(error, OSError) and error.errno in _NOT_ITS_FAULT:
+                raise
             raise self._damaged(path, f"{type(error).__name__}: {error}") from error
         except BaseException:
             pack.close()
