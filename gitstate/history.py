@@ -85,8 +85,10 @@ class History:
             VersionNotFoundError: there was none yet, or `moment` has no time zone.
         """
         check_aware(moment)
-        for version in self._log(None, moment, None):
-            return version
+        head = self._head()
+        found = self._store.chain.current_at(head, moment) if head else None
+        if found is not None:
+            return self.made(found)
         raise VersionNotFoundError(
             f"there was no version yet at {moment.isoformat()}. The oldest is the last that log() gives.",
             name=str(moment),
@@ -133,7 +135,9 @@ class History:
         """The audit trail, newest first: versions, changes that made none, and failures."""
         check_limit(limit)
         refs = self._store.reader.refs()
-        trails = [self._chain(refs.get(name)) for name in (BRANCH, UNVERSIONED, FAILURES)]
+        trails = [
+            self._store.chain.walk(refs.get(name)) for name in (BRANCH, UNVERSIONED, FAILURES)
+        ]
         # Ordered by serial, never by time alone (PITFALLS O6): what came upon a version stands behind it.
         merged = heapq.merge(*trails, key=_audit_order, reverse=True)
         return [_audit_line(commit) for commit in islice(merged, limit)]
@@ -145,12 +149,14 @@ class History:
     def _log(
         self, since: datetime | None, until: datetime | None, operation: str | None
     ) -> Iterator[Version]:
-        for commit in self._chain(self._store.reader.refs().get(BRANCH)):
+        head = self._head()
+        if head is not None and until is not None:
+            newest = self._store.chain.current_at(head, until)
+            head = newest.id if newest else None
+        for commit in self._store.chain.walk(head):
             if since is not None and commit.note.time < since:
                 return  # a version is never older than its parent
-            if (until is None or commit.note.time <= until) and (
-                operation is None or commit.note.operation == operation
-            ):
+            if operation is None or commit.note.operation == operation:
                 yield self.made(commit)
 
     def _has_changed(self, version: Version, parts: list[str]) -> bool:
@@ -161,11 +167,8 @@ class History:
         old = value_at(before[0].read(), parts) if before else MISSING
         return not same(old, value_at(version.read(), parts))
 
-    def _chain(self, at: str | None) -> Iterator[Commit]:
-        while at is not None:
-            commit = self._store.repository.commit(at)
-            yield commit
-            at = commit.parents[0] if commit.parents else None
+    def _head(self) -> str | None:
+        return self._store.reader.refs().get(BRANCH)
 
     def made(self, commit: Commit) -> Version:
         """The version that a commit is."""
@@ -195,16 +198,20 @@ class History:
         )
 
     def _by_serial(self, serial: int) -> Commit:
-        head = self._store.reader.refs().get(BRANCH)
-        newest = self._store.repository.commit(head).note.serial if head else 0
-        if not 1 <= serial <= newest:
+        head = self._head()
+        found = self._store.chain.at(head, serial) if head else None
+        if found is None:
+            newest = self._store.repository.commit(head).note.serial if head else 0
             raise self.not_found(serial, f"the serials are 1 to {newest}")
-        return self._ancestor(serial, newest - serial)
+        return found
 
     def _ancestor(self, name: object, steps: int) -> Commit:
-        chain = self._chain(self._store.reader.refs().get(BRANCH))
-        for commit in islice(chain, steps, None):
-            return commit
+        head = self._head()
+        if head is not None:
+            newest = self._store.repository.commit(head).note.serial
+            found = self._store.chain.at(head, newest - steps)
+            if found is not None:
+                return found
         raise self.not_found(name, "history does not go back that far")
 
     def _by_prefix(self, prefix: str) -> Commit:

@@ -9,6 +9,7 @@
       queue.lock             who gets the state's lock next
       maintenance.lock       one checkpoint at a time
       journal.00000001       see journal.py
+      serials                where each version is: see chain.py
       repo/                  the hidden bare repository
       data.json.d/           the store of a state file of another name, with the same content
 
@@ -70,6 +71,7 @@ class Layout:
         self._beside = os.fspath(state.parent) + os.sep
         self.queue = self.store / "queue.lock"
         self.maintenance_lock = self.store / "maintenance.lock"
+        self.serials = self.store / "serials"
         self._temporary = re.compile(rf"\.{re.escape(state.name)}\.[0-9a-f]{{16}}\.tmp")
 
     @property

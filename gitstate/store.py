@@ -22,6 +22,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from gitstate import files
+from gitstate.chain import Chain
 from gitstate.checkpoint import Checkpoint
 from gitstate.draft import FAILURES, UNVERSIONED, Draft, Head
 from gitstate.effects import Effects
@@ -76,6 +77,7 @@ class Store:
         file: the state file, for the lock's holder.
         repository: the history, as far as the records are in place.
         reader: the state and its history, for everybody.
+        chain: the versions along the branch.
         dirty: whether something was written since the last checkpoint of this process.
     """
 
@@ -86,6 +88,7 @@ class Store:
         self._effects = Effects(layout, self.repository)
         # Weakly, or the two would keep each other, and their open files, alive behind the last handle.
         recover = weakref.WeakMethod(self._recover_quietly)
+        self.chain = Chain(layout, self.repository)
         self.reader = Reader(layout, self.repository, self._effects, recover)
         self._ledger = Ledger(layout.store, _KNOWN_REFS)
         self.file = StateFile(layout, self._ledger)
@@ -241,6 +244,8 @@ class Store:
             if checkpoint.run(most):
                 self.dirty = False
                 self._next_try = 0
+            if (head := self._ledger.now.refs.get(BRANCH)) is not None:
+                self.chain.extend(head, most)
 
     def checkpoint_quietly(self, timeout: float | None, most: int = sys.maxsize) -> None:
         """As `checkpoint`, if something was written since the last one; a refusal is a warning in the log.

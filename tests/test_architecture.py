@@ -17,7 +17,7 @@ ROWS = [
     {"schema", "lock", "generations", "part", "record"},
     {"journal", "repository"},
     {"draft", "layout", "ledger"},
-    {"policy", "effects"},
+    {"policy", "effects", "chain"},
     {"checkpoint", "reader", "recovery", "statefile"},
     {"store"},
     {"registry", "verify", "version", "writer"},

@@ -268,14 +268,14 @@ def test_closing_waits_for_no_reader_and_takes_nothing_from_it(
     reading, go_on = threading.Event(), threading.Event()
     closed: list[DiskObjectStore] = []
     found: list[bytes] = []
-    read, close = DiskObjectStore.__getitem__, DiskObjectStore.close
+    read, close = DiskObjectStore.get_raw, DiskObjectStore.close
 
     def slow(store: DiskObjectStore, name: Any) -> Any:
         reading.set()
         assert go_on.wait(60)
         return read(store, name)
 
-    monkeypatch.setattr(DiskObjectStore, "__getitem__", slow)
+    monkeypatch.setattr(DiskObjectStore, "get_raw", slow)
     monkeypatch.setattr(
         DiskObjectStore, "close", lambda store: (closed.append(store), close(store))
     )
@@ -344,7 +344,9 @@ def test_packs_that_cannot_be_opened_for_want_of_descriptors_are_not_called_dama
     path: Path,
 ) -> None:
     state = _many_packs(path)
+    leave(state)
     before = _packs(state.git_dir)
+    state = fresh(path)
 
     def refuse(call: Call) -> None:
         if call.name == "open" and call.file.startswith("pack-"):

@@ -26,6 +26,7 @@ from gitstate.repository.objects import (
     Commit,
     Raw,
     blob_id,
+    checked_raw,
     find_in_tree,
     make_blob,
     make_commit,
@@ -303,15 +304,15 @@ class Repository:
     def _read_stored(self, object_id: str) -> Raw:
         with self._mutex, self._translated(object_id):
             try:
-                found = self._opened()[ObjectID(object_id.encode())]
+                kind, content = self._opened().get_raw(ObjectID(object_id.encode()))
             except KeyError:
                 # Git may have packed it, and removed the pack we knew, meanwhile (PITFALLS D10).
                 self._close_objects()
                 try:
-                    found = self._opened()[ObjectID(object_id.encode())]
+                    kind, content = self._opened().get_raw(ObjectID(object_id.encode()))
                 except KeyError as error:
                     raise self._missing(object_id) from error
-            return Raw(object_id, found.type_name, found.as_raw_string())
+            return checked_raw(object_id, kind, content)
 
     def _from_journal(self, object_id: str) -> GitObject | None:
         if object_id not in self._kept:

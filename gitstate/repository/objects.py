@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dulwich.objects import Commit as GitCommit
 from dulwich.objects import Tree
 
 from gitstate import trailers
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 TYPE_NUMBERS: Final = {b"commit": 1, b"tree": 2, b"blob": 3, b"tag": 4}
 """The numbers of the types in packs: gitformat-pack(5)."""
 
+_ID: Final = re.compile("[0-9a-f]{40}")
+_TYPES: Final = {number: kind for kind, number in TYPE_NUMBERS.items()}
 _FILE_MODE: Final = b"100644"
 _FASTEST: Final = 1
 """zlib's level for loose objects: a third of the time of the default, for a few per cent more bytes."""
@@ -84,16 +86,18 @@ def parse_commit(raw: Raw) -> Commit:
     """
     if raw.kind != b"commit":
         raise ValueError(f"it is a {raw.kind.decode()}")
-    parsed = GitCommit()
-    try:
-        parsed.set_raw_string(raw.content)
-        parents = tuple(parent.decode() for parent in parsed.parents)
-        author = parsed.author.decode(errors="replace")
-        return Commit(
-            raw.id, parents, parsed.tree.decode(), author, trailers.decode(parsed.message)
-        )
-    except Exception as error:  # a foreign commit may be anything that dulwich trips over
-        raise ValueError(str(error)) from error
+    # By hand, as dulwich takes five times as long, and a walk reads thousands of them.
+    header, _, message = raw.content.partition(b"\n\n")
+    fields = [line.partition(b" ") for line in header.split(b"\n")]
+    parents = tuple(
+        value.decode("ascii", "replace") for key, _, value in fields if key == b"parent"
+    )
+    named = {key: value for key, _, value in fields}
+    tree = named.get(b"tree", b"").decode("ascii", "replace")
+    if not all(map(_ID.fullmatch, (tree, *parents))):
+        raise ValueError("its header is not that of a commit")
+    author = named.get(b"author", b"").rsplit(b" ", 2)[0].decode(errors="replace")
+    return Commit(raw.id, parents, tree, author, trailers.decode(message))
 
 
 def find_in_tree(content: bytes, name: bytes) -> str:
@@ -118,6 +122,18 @@ def unpack_loose(made: GitObject) -> Raw:
     """
     header, _, content = zlib.decompress(made.loose).partition(b"\0")
     return Raw(made.id, header.partition(b" ")[0], content)
+
+
+def checked_raw(named: str, number: int, content: bytes) -> Raw:
+    """The object that was found under an id, with the number of its type in packs.
+
+    Raises:
+        ValueError: its hash is another.
+    """
+    kind = _TYPES[number]
+    if object_id(kind, content) != named:
+        raise ValueError(f"the hash of {named} does not match")
+    return Raw(named, kind, content)
 
 
 def object_id(kind: bytes, content: bytes) -> str:

@@ -19,12 +19,14 @@ from dulwich.pack import DELTA_TYPES, Pack, write_pack_index_v2
 
 from gitstate import files
 from gitstate.errors import StateReadError, StateWriteError
-from gitstate.repository.objects import Raw, object_id
+from gitstate.repository.objects import checked_raw
 from gitstate.repository.packing import CHECKSUM_SIZE, MAX_DEPTH, Body, Packing, Row, Tip, is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+
+    from gitstate.repository.objects import Raw
 
 MAX_PACKS: Final = 16
 """Each pack that has been touched holds four descriptors (PITFALLS D15)."""
@@ -314,11 +316,8 @@ def _rows(pack: Pack) -> list[Row]:
 
 
 def _read(pack: Pack, made_id: bytes) -> Raw:
-    found = pack[ObjectID(made_id.hex().encode())]
-    raw = Raw(made_id.hex(), found.type_name, found.as_raw_string())
-    if object_id(raw.kind, raw.content) != raw.id:
-        raise ValueError(f"the hash of {raw.id} does not match")
-    return raw
+    kind, content = pack.get_raw(ObjectID(made_id.hex().encode()))
+    return checked_raw(made_id.hex(), kind, content)
 
 
 def _depth(pack: Pack, offset: int) -> int:

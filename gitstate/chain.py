@@ -1,0 +1,227 @@
+"""Chain: the versions along the branch, newest first, by their number, or by the time at which they were current.
+
+Whoever walks from the newest version to an old one reads each commit in between. So where each version is stands in a
+file beside the repository, which can be made of the commits again and is never flushed: what is in it counts only as
+far as the commits agree.
+
+The format, a part of the store's format 1: rows of 32 bytes, that of version `n` behind `n` others, little-endian::
+
+    row := commit id (20 bytes) time:i64 (microseconds since 1970) crc32:u32 of n:u64, id and time
+
+Row 0 is zeros.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import sys
+import zlib
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from gitstate import files
+from gitstate.errors import StateError
+from gitstate.lock import StateLock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gitstate.layout import Layout
+    from gitstate.repository import Commit, Repository
+
+_ROW: Final = struct.Struct("<20sqI")
+_CHECKED: Final = struct.Struct("<Q20sq")
+_NEAR: Final = 8
+"""Versions that are walked sooner than looked up."""
+
+_FAR: Final = 2000
+"""Versions whose walk costs more than making the rows anew once."""
+
+_FLAGS: Final = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class _Row(NamedTuple):
+    id: str
+    time: datetime
+
+
+class Chain:
+    """The chain of versions in `repository`."""
+
+    def __init__(self, layout: Layout, repository: Repository) -> None:
+        self._layout = layout
+        self._repository = repository
+        # The number and id of the last row that was found to be right.
+        self._agreed: tuple[int, str] | None = None
+
+    def walk(self, head: str | None) -> Iterator[Commit]:
+        """The commit `head` and its ancestors, newest first; none for None.
+
+        Raises:
+            StateReadError: one is missing or damaged; raised when the walk comes to it.
+        """
+        while head is not None:
+            commit = self._repository.commit(head)
+            yield commit
+            head = commit.parents[0] if commit.parents else None
+
+    def at(self, head: str, serial: int) -> Commit | None:
+        """The version with a number among `head` and its ancestors, None where there is none.
+
+        Raises:
+            StateReadError: a commit on the way to it is missing or damaged.
+        """
+        newest = self._repository.commit(head)
+        steps = newest.note.serial - serial
+        if steps < 0 or serial < 1:
+            return None
+        if steps > _NEAR:
+            found = self._looked_up(newest, serial)
+            if found is None and steps > _FAR and self._make_anew(head):
+                found = self._looked_up(newest, serial)
+            if found is not None:
+                return found
+        return next(islice(self.walk(head), steps, None), None)
+
+    def current_at(self, head: str, moment: datetime) -> Commit | None:
+        """The newest of `head` and its ancestors that is not younger than `moment`, None where all are.
+
+        Raises:
+            StateReadError: a commit on the way to it is missing or damaged.
+        """
+        newest = self._repository.commit(head)
+        serial = self._first_after(newest, moment)
+        if serial is None and newest.note.serial > _FAR and self._make_anew(head):
+            serial = self._first_after(newest, moment)
+        start = self.at(head, serial) if serial is not None else None
+        if start is None or start.note.time <= moment:
+            start = newest
+        return next((each for each in self.walk(start.id) if each.note.time <= moment), None)
+
+    def extend(self, head: str, most: int) -> None:
+        """Brings the rows up to `head`, unless more than `most` are missing, or somebody else is at it.
+
+        A refusal by the disk, or damage, is no matter: what is wrong is made again.
+        """
+        with self._maintaining() as mine:
+            if mine:
+                self._extend(head, most)
+
+    def _make_anew(self, head: str) -> bool:
+        """Whether the rows could be made anew: not where somebody else is at them, or there is damage on the way."""
+        with self._maintaining() as mine:
+            if mine:
+                with contextlib.suppress(OSError):
+                    files.remove(self._layout.serials)
+                self._extend(head, sys.maxsize)
+        return mine
+
+    @contextlib.contextmanager
+    def _maintaining(self) -> Iterator[bool]:
+        """Whether the block has the maintenance lock."""
+        lock = StateLock(self._layout.maintenance_lock)
+        with contextlib.closing(lock):
+            try:
+                lock.acquire(0, "index")
+            except StateError:
+                yield False
+                return
+            try:
+                yield True
+            finally:
+                lock.release()
+
+    def _extend(self, head: str, most: int) -> None:
+        with contextlib.suppress(OSError, StateError), self._opened(os.O_RDWR | os.O_CREAT) as file:
+            last = _last(file)
+            rows: list[bytes] = []
+            for commit in self.walk(head):
+                row = _read(file, commit.note.serial) if commit.note.serial <= last else None
+                if row is not None and row.id == commit.id:
+                    break
+                if len(rows) == most:
+                    return
+                rows.append(_encode(commit))
+            if rows:
+                # A crash in here leaves rows that do not agree with what is behind them, or with their sums.
+                end = (self._repository.commit(head).note.serial + 1) * _ROW.size
+                content = b"".join(reversed(rows))
+                files.write_all(file, content, end - len(content))
+                os.ftruncate(file, end)
+
+    def _looked_up(self, newest: Commit, serial: int) -> Commit | None:
+        """The version `serial` by its row; None where the rows cannot be used."""
+        with contextlib.suppress(OSError, StateError), self._opened(os.O_RDONLY) as file:
+            row = _read(file, serial) if self._agrees(file, newest) else None
+            if row is not None:
+                found = self._repository.commit(row.id)
+                return found if found.note.serial == serial else None
+        return None
+
+    def _first_after(self, newest: Commit, moment: datetime) -> int | None:
+        """The number of the first version that is younger than `moment` by the rows, else that of `newest`.
+
+        None where the rows cannot be used.
+        """
+        with contextlib.suppress(OSError, StateError), self._opened(os.O_RDONLY) as file:
+            if not self._agrees(file, newest):
+                return None
+            low, high = 1, _last(file) + 1
+            while low < high:
+                middle = (low + high) // 2
+                row = _read(file, middle)
+                if row is None:
+                    return None
+                low, high = (middle + 1, high) if row.time <= moment else (low, middle)
+            return low if low <= _last(file) else newest.note.serial
+        return None
+
+    def _agrees(self, file: int, newest: Commit) -> bool:
+        """Whether the last row is that of `newest`, or of an ancestor that is not far."""
+        last = _last(file)
+        row = _read(file, last)
+        steps = newest.note.serial - last
+        if row is None or not 0 <= steps <= _FAR:
+            return False
+        if self._agreed != (last, row.id):
+            if not any(
+                each.id == row.id for each in islice(self.walk(newest.id), steps, steps + 1)
+            ):
+                return False
+            self._agreed = last, row.id
+        return True
+
+    @contextlib.contextmanager
+    def _opened(self, flags: int) -> Iterator[int]:
+        file = os.open(self._layout.serials, flags | _FLAGS, 0o600)
+        try:
+            yield file
+        finally:
+            os.close(file)
+
+
+def _encode(commit: Commit) -> bytes:
+    made_id, note = bytes.fromhex(commit.id), commit.note
+    time = (note.time - _EPOCH) // _MICROSECOND
+    return _ROW.pack(made_id, time, zlib.crc32(_CHECKED.pack(note.serial, made_id, time)))
+
+
+def _last(file: int) -> int:
+    """The number of the last row."""
+    return os.fstat(file).st_size // _ROW.size - 1
+
+
+def _read(file: int, serial: int) -> _Row | None:
+    """The row of a version, None where there is none, or a damaged one."""
+    content = files.read_at(file, _ROW.size, serial * _ROW.size) if serial > 0 else b""
+    if len(content) < _ROW.size:
+        return None
+    made_id, time, checksum = _ROW.unpack(content)
+    if zlib.crc32(_CHECKED.pack(serial, made_id, time)) != checksum:
+        return None
+    return _Row(made_id.hex(), _EPOCH + time * _MICROSECOND)

@@ -1,0 +1,238 @@
+"""Where each version is: by number and by time, in few reads, and right whatever the file says that tells."""
+
+import os
+import random
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from oracle import fork, forks, fresh, git, journal_of, leave, needs_git
+
+from gitstate import VersionNotFoundError, chain, draft
+from gitstate.repository import Commit, Repository
+
+COUNT = 120
+
+
+class _Clock(datetime):
+    """A clock that goes on by a minute every third time it is looked at."""
+
+    looks = 0
+
+    @classmethod
+    def now(cls, tz: object = None) -> "_Clock":
+        cls.looks += 1
+        return cls(2026, 3, 1, tzinfo=UTC) + timedelta(minutes=cls.looks // 3)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a state of `COUNT` versions, {"n": 1} to {"n": COUNT}, of which three times are the same."""
+    path = tmp_path_factory.mktemp("made") / "pipeline.json"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(draft, "datetime", _Clock)
+        state = fresh(path, max_backups=None)
+        for number in range(1, COUNT + 1):
+            state.write({"n": number})
+            if number % 25 == 0:
+                state.checkpoint()
+        state.close()
+    return path.parent
+
+
+@pytest.fixture
+def path(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The state file of a copy of its own; a walk of twenty versions is already far."""
+    shutil.copytree(made, tmp_path / "own")
+    monkeypatch.setattr(chain, "_FAR", 20)
+    return tmp_path / "own" / "pipeline.json"
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ids of the commits that are read, as they are read."""
+    seen: list[str] = []
+    read = Repository.commit
+
+    def counting(self: Repository, commit_id: str, *arguments: object) -> Commit:
+        seen.append(commit_id)
+        return read(self, commit_id, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Repository, "commit", counting)
+    return seen
+
+
+def _rows(path: Path) -> Path:
+    return path.parent / ".pipeline" / "serials"
+
+
+def _judge(path: Path) -> None:
+    """Every version by its number, by HEAD, and by the times around its own."""
+    state = fresh(path)
+    versions = list(state.log())
+    newest = versions[0].serial
+    assert [version.serial for version in versions] == list(range(newest, 0, -1))
+    random.Random(1).shuffle(versions)
+    for version in versions:
+        document = version.read()
+        assert state.read(at=version.serial) == document
+        assert state.read(at=f"HEAD~{newest - version.serial}") == document
+        for moment in (version.timestamp, version.timestamp + timedelta(seconds=1)):
+            last = max(v.serial for v in versions if v.timestamp <= moment)
+            assert state.read(at=moment)["n"] == state.read(at=last)["n"]
+            assert next(state.log(1, until=moment)).serial == last
+    oldest = min(version.timestamp for version in versions)
+    for wrong in (0, -1, newest + 1, f"HEAD~{newest}", oldest - timedelta(seconds=1)):
+        with pytest.raises(VersionNotFoundError):
+            state.read(at=wrong)
+    assert list(state.log(until=oldest - timedelta(seconds=1))) == []
+
+
+def test_every_version_is_found(path: Path) -> None:
+    _judge(path)
+
+
+def test_an_old_version_is_found_in_few_reads(path: Path, reads: list[str]) -> None:
+    state = fresh(path)
+    moment = next(state.log(1, until=datetime(2026, 3, 1, 0, 10, tzinfo=UTC))).timestamp
+    for at in (3, "HEAD~100", moment):
+        leave(state)
+        state = fresh(path)
+        reads.clear()
+        state.read(at=at)
+        assert len(reads) < 20
+
+
+def test_versions_since_the_last_checkpoint_are_found_too(path: Path, reads: list[str]) -> None:
+    state = fresh(path)
+    for number in range(COUNT + 1, COUNT + 16):
+        state.write({"n": number})
+    leave(state)
+
+    reads.clear()
+    assert fresh(path).read(at=5) == {"n": 5}
+    assert len(reads) < 40
+    _judge(path)
+
+
+@pytest.mark.parametrize("far", [20, 10_000])
+@pytest.mark.parametrize("half", ["front", "behind", "all"])
+def test_rows_that_are_gone_are_made_again(
+    half: str, far: int, path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chain, "_FAR", far)
+    whole = _rows(path).read_bytes()
+    middle = len(whole) // 64 * 32
+    left = {"front": bytes(middle) + whole[middle:], "behind": whole[:middle], "all": b""}[half]
+    _rows(path).write_bytes(left) if left else _rows(path).unlink()
+
+    _judge(path)
+
+    state = fresh(path)
+    state.write({"n": COUNT + 1})
+    state.close()
+    _judge(path)
+    if far == 20 or half != "front":
+        assert _rows(path).read_bytes()[: len(whole)] == whole
+        reads.clear()
+        assert fresh(path).read(at=2) == {"n": 2}
+        assert len(reads) < 30
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_damaged_rows_find_nothing_wrong(seed: int, path: Path) -> None:
+    chance = random.Random(seed)
+    content = bytearray(_rows(path).read_bytes())
+    for _ in range(chance.choice([1, 5, 50])):
+        content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+    _rows(path).write_bytes(content[: chance.choice([None, -1, -7, -40])] + b"x" * (seed % 3))
+
+    _judge(path)
+
+
+def test_rows_of_another_state_find_nothing_wrong(path: Path, tmp_path: Path) -> None:
+    other = fresh(tmp_path / "other" / "pipeline.json", max_backups=None)
+    for number in range(COUNT + 5):
+        other.write({"other": number})
+    other.close()
+    shutil.copy(_rows(other.path), _rows(path))
+
+    _judge(path)
+
+
+@needs_git
+def test_rows_of_versions_that_were_taken_off_the_branch_find_nothing_wrong(path: Path) -> None:
+    """As after damage: the journal moved away, the branch put to an older version, and others made."""
+    state = fresh(path)
+    shutil.copy(_rows(path), path.with_name("rows"))
+    old = state.read(at=60)
+    leave(state)
+    git(state, "update-ref", "refs/heads/main", next(v.id for v in state.log() if v.serial == 60))
+    journal_of(path).unlink()
+    path.unlink()
+    state = fresh(path)
+    assert state.restore_backup("HEAD")
+    for number in range(61, COUNT + 10):
+        state.write({"n": -number})
+    assert state.read(at=60) == old
+    state.close()
+
+    _judge(path)
+    shutil.copy(path.with_name("rows"), _rows(path))
+    _judge(path)
+    state = fresh(path)
+    state.write({"n": 0})
+    state.close()
+    assert fresh(path).read(at=70)["n"] < 0
+
+
+def _no_file(path: Path) -> None:
+    _rows(path).unlink()
+    _rows(path).mkdir()
+
+
+def _no_access(path: Path) -> None:
+    _rows(path).chmod(0)
+
+
+def _nothing(path: Path) -> None:
+    _rows(path).write_bytes(b"")
+
+
+@pytest.mark.parametrize("spoil", [_no_file, _no_access, _nothing])
+def test_a_file_that_cannot_be_used_is_done_without(
+    spoil: Callable[[Path], None], path: Path
+) -> None:
+    spoil(path)
+    _judge(path)
+    state = fresh(path)
+    state.write({"n": COUNT + 1})
+    state.close()
+    _judge(path)
+
+
+@forks
+def test_who_reads_while_others_make_rows_is_told_nothing_wrong(path: Path) -> None:
+    def work(tell: Callable[[object], None]) -> None:
+        state = fresh(path)
+        for number in range(COUNT + 1, COUNT + 60):
+            state.write({"n": number})
+            state.checkpoint()
+        tell("done")
+
+    def spoil(tell: Callable[[object], None]) -> None:
+        for _ in range(200):
+            os.truncate(_rows(path), 32 * random.Random(1).randrange(COUNT))
+            fresh(path).read(at=1)
+        tell("done")
+
+    writer, spoiler = fork(work), fork(spoil)
+    for _ in range(30):
+        state = fresh(path)
+        for number in (1, 2, 50, 99, COUNT):
+            assert state.read(at=number) == {"n": number}
+        leave(state)
+    assert writer.finish() == spoiler.finish() == ["done"]
+    _judge(path)
