@@ -6,6 +6,7 @@ Source of the patch format: RFC 6902, JSON Patch.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
@@ -27,6 +28,9 @@ class Missing(Enum):
 
 MISSING: Final = Missing.MISSING
 """Stands for "there is no value here", which `None` (JSON's null) does not say."""
+
+
+_IDENTITIES: Final = ("id", "uuid", "key", "name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,11 @@ def same(old: object, new: object) -> bool:
 
 
 def diff(old: object, new: object) -> list[Change]:
-    """The changes that turn `old` into `new`, in an order in which they apply."""
+    """The changes that turn `old` into `new`, in an order in which they apply.
+
+    The items of a list are compared by what they are called, not by where they stand, if they are objects with an `id`, a
+    `uuid`, a `key`, a `name`, or anything that ends in `_id`, that tells them apart.
+    """
     changes: list[Change] = []
     open_walks: list[Iterator[Change | _Pair]] = [iter([_Pair(old, new, ())])]
     while open_walks:
@@ -127,6 +135,10 @@ def _in_arrays(
         (i for i in range(shorter - head) if not same(old[-1 - i], new[-1 - i])), shorter - head
     )
     removed, added = old[head : len(old) - tail], new[head : len(new) - tail]
+    identity = _identity(removed, added)
+    if identity is not None:
+        yield from _in_records(removed, added, identity, at, head)
+        return
     both = min(len(removed), len(added))
     for index in range(both):
         yield _Pair(removed[index], added[index], (*at, head + index))
@@ -135,3 +147,65 @@ def _in_arrays(
         yield Change("remove", pointer.join((*at, head + both)), value, MISSING)
     for index, value in enumerate(added[both:], head + both):
         yield Change("add", pointer.join((*at, index)), MISSING, value)
+
+
+def _in_records(
+    old: list[Any], new: list[Any], identity: str, at: tuple[str | int, ...], index: int
+) -> Iterator[Change | _Pair]:
+    """The changes between two lists of records; the first stands at `index` of the list that is `at` its place."""
+    before = {record[identity]: number for number, record in enumerate(old)}
+    staying = _longest_rise([before.get(record[identity], -1) for record in new])
+    todo = iter(old)
+    for record in new:
+        stays = before.get(record[identity], -1) in staying
+        if stays:
+            # Those that stay are met in the order in which they stood: what comes before goes.
+            for other in todo:
+                if other[identity] == record[identity]:
+                    yield _Pair(other, record, (*at, index))
+                    break
+                yield Change("remove", pointer.join((*at, index)), other, MISSING)
+        else:
+            yield Change("add", pointer.join((*at, index)), MISSING, record)
+        index += 1
+    for other in todo:
+        yield Change("remove", pointer.join((*at, index)), other, MISSING)
+
+
+def _identity(old: list[Any], new: list[Any]) -> str | None:
+    """The key by whose values the items of both lists are told apart, None where there is none."""
+    first = (old or new or [None])[0]
+    if not (isinstance(first, dict) and old and new):
+        return None
+    named = [key for key in _IDENTITIES if key in first]
+    named += [key for key in first if key.endswith("_id")]
+    return next((key for key in named if _tells_apart(key, old) and _tells_apart(key, new)), None)
+
+
+def _tells_apart(key: str, items: list[Any]) -> bool:
+    values = {
+        item.get(key)
+        for item in items
+        if isinstance(item, dict) and type(item.get(key)) in {str, int}
+    }
+    return len(values) == len(items)
+
+
+def _longest_rise(numbers: list[int]) -> set[int]:
+    """The longest selection of `numbers`, which are different but for negative ones, that rises; without these."""
+    lasts: list[int] = []
+    places: list[int] = []
+    before: list[int | None] = []
+    for place, number in enumerate(numbers):
+        length = bisect_left(lasts, number)
+        before.append(places[length - 1] if length else None)
+        if number < 0:
+            continue
+        lasts[length : length + 1] = [number]
+        places[length : length + 1] = [place]
+    found: set[int] = set()
+    at = places[-1] if places else None
+    while at is not None:
+        found.add(numbers[at])
+        at = before[at]
+    return found

@@ -204,3 +204,74 @@ def test_a_deep_call_stack_is_no_obstacle():
         return call(frames - 1) if frames else diff(nested(1), nested(2))
 
     assert len(call(sys.getrecursionlimit() // 2)) == 1
+
+
+RECORDS = st.lists(
+    st.fixed_dictionaries({"chunk_id": st.integers(0, 12), "v": SCALARS}),
+    max_size=10,
+    unique_by=lambda record: record["chunk_id"],
+)
+
+
+@given(RECORDS, RECORDS)
+def test_lists_of_records_in_any_order_are_led_into_each_other(old, new):
+    changes = diff({"x": old}, {"x": new})
+
+    assert as_text(apply(to_json_patch(changes), {"x": old})) == as_text({"x": new})
+    ids = {record["chunk_id"] for record in old}
+    there = {record["chunk_id"] for record in new}
+    # Nothing that is in both goes and comes back unless it has moved.
+    if [r["chunk_id"] for r in old if r["chunk_id"] in there] == [
+        r["chunk_id"] for r in new if r["chunk_id"] in ids
+    ]:
+        assert [c.op for c in changes].count("remove") == len(ids - there)
+        assert [c.op for c in changes].count("add") == len(there - ids)
+
+
+@pytest.mark.parametrize("key", ["id", "name", "chunk_id"])
+def test_a_record_that_is_put_in_front_and_another_that_changes_are_two_changes(key):
+    old = [{key: f"r{number}", "n": number} for number in range(1000)]
+    new = [{key: "new", "n": -1}, *map(dict, old)]
+    new[501]["n"] = "changed"
+
+    assert diff({"x": old}, {"x": new}) == [
+        Change("add", "/x/0", MISSING, {key: "new", "n": -1}),
+        Change("replace", "/x/501/n", 500, "changed"),
+    ]
+    assert diff({"x": new}, {"x": old}) == [
+        Change("remove", "/x/0", {key: "new", "n": -1}, MISSING),
+        Change("replace", "/x/500/n", "changed", 500),
+    ]
+
+
+def test_a_record_that_moves_is_taken_out_and_put_in_and_the_others_stay():
+    old = [{"id": number} for number in range(50)]
+    moved = [*old[:10], *old[11:40], old[10], *old[40:]]
+
+    assert diff({"x": old}, {"x": moved}) == [
+        Change("remove", "/x/10", {"id": 10}, MISSING),
+        Change("add", "/x/39", MISSING, {"id": 10}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ([{"id": 1, "n": 1}, {"id": 1, "n": 2}], [{"id": 1, "n": 3}, {"id": 1, "n": 4}]),
+        ([{"id": 1, "n": 1}, {"n": 2}], [{"id": 2, "n": 1}, {"n": 3}]),
+        ([{"id": 1, "n": 1}, {"id": True, "n": 2}], [{"id": 2, "n": 1}, {"id": 3, "n": 3}]),
+        ([{"id": 1, "n": 1}, 7], [{"id": 2, "n": 1}, 8]),
+        ([{"id": [1], "n": 1}, {"id": [2]}], [{"id": [3], "n": 1}, {"id": [4]}]),
+    ],
+)
+def test_items_whose_identity_does_not_tell_them_apart_are_compared_where_they_stand(old, new):
+    changes = diff({"x": old}, {"x": new})
+
+    assert {change.op for change in changes} <= {"replace"}
+    assert as_text(apply(to_json_patch(changes), {"x": old})) == as_text({"x": new})
+
+
+def test_the_number_1_and_the_text_1_are_different_identities():
+    old, new = [{"id": 1, "a": 1}, {"id": 2}], [{"id": "1", "a": 1}, {"id": 2, "b": 1}]
+
+    assert [change.op for change in diff(old, new)] == ["add", "remove", "add"]
