@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import getpass
+import math
+import os
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
+
+from pydantic import BaseModel
+
+from gitstate import trailers
+from gitstate.lock import host
 
 if TYPE_CHECKING:
     from gitstate.codec import Document
@@ -52,3 +60,60 @@ class Policy:
     allow_nan: bool
     allow_network: bool
     settings: Settings | None
+
+
+def check_schema(schema: object) -> None:
+    """Refuses what is no pydantic model.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if schema is not None and not (isinstance(schema, type) and issubclass(schema, BaseModel)):
+        raise TypeError(f"schema must be a pydantic model class or None, not {schema!r}")
+
+
+def check_timeout(seconds: float | None) -> float | None:
+    """`seconds` to wait for a lock.
+
+    Raises:
+        ValueError: it is neither 0 or more, nor None.
+    """
+    if seconds is not None and not (seconds >= 0 and math.isfinite(seconds)):
+        raise ValueError(
+            f"timeout must be 0 or more seconds, or None to wait for ever, not {seconds!r}"
+        )
+    return seconds
+
+
+def check_window(max_backups: int | None) -> int | None:
+    """`max_backups`, how many earlier versions there are.
+
+    Raises:
+        ValueError: it is neither 0 or more, nor None.
+    """
+    integer = isinstance(max_backups, int) and not isinstance(max_backups, bool)
+    if max_backups is not None and (not integer or max_backups < 0):
+        raise ValueError(f"max_backups must be 0 or more, or None for all, not {max_backups!r}")
+    return max_backups
+
+
+def identity(author: str | None) -> str:
+    """`author` as Git writes it, name and address; login and host for None.
+
+    Raises:
+        TypeError: it is no text.
+    """
+    if author is not None and not isinstance(author, str):
+        raise TypeError(f"author must be a str or None, not {author!r}")
+    if author is None:
+        try:
+            login = getpass.getuser()
+        except (KeyError, OSError):  # no such user in this container
+            login = str(os.getuid())
+        name, address = login, f"{login}@{host()}"
+    else:
+        name, _, rest = author.partition("<")
+        address = rest.partition(">")[0]
+        if not address:
+            address = f"{trailers.clean_identity(name).replace(' ', '.')}@{host()}"
+    return f"{trailers.clean_identity(name)} <{trailers.clean_identity(address)}>"

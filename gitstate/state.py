@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import getpass
-import math
 import os
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import BaseModel
-
-from gitstate import codec, trailers
+from gitstate import codec
 from gitstate.errors import StateReadError, corrupt
 from gitstate.history import History
 from gitstate.layout import Settings
-from gitstate.lock import host
-from gitstate.policy import UNSET, Policy, Unset
+from gitstate.policy import (
+    UNSET,
+    Policy,
+    Unset,
+    check_schema,
+    check_timeout,
+    check_window,
+    identity,
+)
 from gitstate.registry import forget_store, open_store
 from gitstate.restore import Restorer
 from gitstate.schema import PipelineSchema, summarize, validate
@@ -28,6 +31,8 @@ from gitstate.writer import Writer
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
+
+    from pydantic import BaseModel
 
     from gitstate.codec import Document
     from gitstate.diff import Change
@@ -70,17 +75,19 @@ class PipelineState:
         author: str | None = None,
         allow_network: bool = False,
     ) -> None:
-        _check_schema(schema)
+        check_schema(schema)
         self._path = _resolve(path)
         self._validate_on_read = validate_on_read
         self._policy = Policy(
-            author=_identity(author),
-            timeout=_timeout(timeout),
+            author=identity(author),
+            timeout=check_timeout(timeout),
             validate=None if schema is None else partial(validate, schema=schema),
             versioned=backup_before_write,
             allow_nan=allow_nan,
             allow_network=allow_network,
-            settings=None if isinstance(max_backups, Unset) else Settings(_window(max_backups)),
+            settings=None
+            if isinstance(max_backups, Unset)
+            else Settings(check_window(max_backups)),
         )
         self._opened: Store | None = None
         self._pid = 0
@@ -222,7 +229,7 @@ class PipelineState:
             message=message,
             validate=validate is not False,
             seed=seed,
-            timeout=self._policy.timeout if isinstance(timeout, Unset) else _timeout(timeout),
+            timeout=self._policy.timeout if isinstance(timeout, Unset) else check_timeout(timeout),
         )
 
     def write(
@@ -395,40 +402,3 @@ def _resolve(path: str | os.PathLike[str]) -> Path:
             f"a state file cannot be called {resolved.name!r}: Git, or gitstate, gives that name a meaning"
         )
     return resolved
-
-
-def _check_schema(schema: object) -> None:
-    if schema is not None and not (isinstance(schema, type) and issubclass(schema, BaseModel)):
-        raise TypeError(f"schema must be a pydantic model class or None, not {schema!r}")
-
-
-def _timeout(seconds: float | None) -> float | None:
-    if seconds is not None and not (seconds >= 0 and math.isfinite(seconds)):
-        raise ValueError(
-            f"timeout must be 0 or more seconds, or None to wait for ever, not {seconds!r}"
-        )
-    return seconds
-
-
-def _window(max_backups: int | None) -> int | None:
-    integer = isinstance(max_backups, int) and not isinstance(max_backups, bool)
-    if max_backups is not None and (not integer or max_backups < 0):
-        raise ValueError(f"max_backups must be 0 or more, or None for all, not {max_backups!r}")
-    return max_backups
-
-
-def _identity(author: str | None) -> str:
-    if author is not None and not isinstance(author, str):
-        raise TypeError(f"author must be a str or None, not {author!r}")
-    if author is None:
-        try:
-            login = getpass.getuser()
-        except (KeyError, OSError):  # no such user in this container
-            login = str(os.getuid())
-        name, address = login, f"{login}@{host()}"
-    else:
-        name, _, rest = author.partition("<")
-        address = rest.partition(">")[0]
-        if not address:
-            address = f"{trailers.clean_identity(name).replace(' ', '.')}@{host()}"
-    return f"{trailers.clean_identity(name)} <{trailers.clean_identity(address)}>"
