@@ -28,6 +28,7 @@ from gitstate.errors import (
     StateWriteError,
     VersionNotFoundError,
 )
+from gitstate.legacy import ImportReport
 from gitstate.schema import PipelineSchema
 from gitstate.state import PipelineState
 from gitstate.transaction import StateTransaction
@@ -38,6 +39,7 @@ __all__ = [
     "MISSING",
     "Change",
     "Holder",
+    "ImportReport",
     "PipelineSchema",
     "PipelineState",
     "Problem",
