@@ -105,13 +105,21 @@ class History:
         seen = {version.id for version in islice(self._log(None, None, None), 1)} | {
             version.id for version in kept
         }
-        named = {self.made(self._store.repository.commit(at)) for at in self._named().values()}
         beyond = sorted(
-            (v for v in named if v.id not in seen),
+            {v for v in self.named().values() if v.id not in seen},
             key=lambda v: (v.serial, v.timestamp),
             reverse=True,
         )
         return (kept + beyond)[:limit]
+
+    def named(self) -> dict[str, Version]:
+        """The named backups, by their names.
+
+        Raises:
+            StateReadError: one is missing or damaged.
+        """
+        commit = self._store.repository.commit
+        return {name: self.made(commit(at)) for name, at in self._named().items()}
 
     def create_backup(self, name: str | None, timeout: float | None) -> Version | None:
         """Commits the state file if it is not the newest version's, and names that version; None without a state.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from gitstate import codec
 from gitstate.errors import StateReadError, corrupt
+from gitstate.export import Exporter
 from gitstate.history import History
 from gitstate.layout import Settings
 from gitstate.legacy import Legacy
@@ -318,6 +319,38 @@ class PipelineState:
         place = Path(os.fspath(folder)) if folder is not None else self._path.parent / ".pipeline"
         return Legacy(place, self._writer).take_in(self._policy.timeout)
 
+    def export(
+        self, target: str | os.PathLike[str], version: Version | int | str | None = None
+    ) -> Path:
+        """`target`, as an absolute path, which is that version as a JSON file; without a version a folder of all of them.
+
+        Files that are there are replaced. In a folder each is called by number and hash, `pipeline_000041_3f2a91c.json`.
+
+        Raises:
+            VersionNotFoundError: there is no such version; nothing was written.
+            StateReadError: a version cannot be read; those before it are written.
+            StateWriteError: the disk refused; those before are written.
+            ValueError: the target is a part of the state itself.
+        """
+        place = Path(os.path.abspath(target))
+        if version is None:
+            self._exporter.versions(place)
+        else:
+            self._exporter.version(version, place)
+        return place
+
+    def export_bundle(self, target: str | os.PathLike[str]) -> Path:
+        """`target`, as an absolute path, a Git bundle of all history: `git clone --mirror` makes a repository of it.
+
+        Raises:
+            StateReadError: there is no history, or a part of it is damaged; nothing was written.
+            StateWriteError: the disk refused; a file that was there is as it was.
+            ValueError: the target is a part of the state itself.
+        """
+        place = Path(os.path.abspath(target))
+        self._exporter.bundle(place)
+        return place
+
     # -- upkeep --------------------------------------------------------------------------------------------------
 
     def checkpoint(self) -> None:
@@ -368,6 +401,10 @@ class PipelineState:
     @property
     def _history(self) -> History:
         return History(self._writer)
+
+    @property
+    def _exporter(self) -> Exporter:
+        return Exporter(self._store, self._history)
 
     @property
     def _restorer(self) -> Restorer:

@@ -22,7 +22,7 @@ ROWS = [
     {"store"},
     {"registry", "verify", "version", "writer"},
     {"history", "transaction", "legacy"},
-    {"restore"},
+    {"restore", "export"},
     {"state"},
     {"__init__"},
     {"demo"},

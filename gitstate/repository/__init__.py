@@ -38,8 +38,9 @@ from gitstate.repository.packs import MAX_PACKS, Packs
 from gitstate.repository.refs import Refs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
+    from typing import BinaryIO
 
     from gitstate.record import GitObject
 
@@ -239,6 +240,22 @@ class Repository:
             with self._mutex:
                 self._close_objects()
             self._packs.drop(replaced)
+
+    def bundle(self, refs: Mapping[str, str], file: BinaryIO) -> None:
+        """Writes a Git bundle of `refs`, which were read before, and of all objects, into `file`. Not flushed.
+
+        Source of the format: gitformat-bundle(5), version 2.
+
+        Raises:
+            StateReadError: an object is damaged.
+            OSError: the disk refused.
+        """
+        # What is loose first: a checkpoint meanwhile puts it into a pack, and never the other way round.
+        loose = {made.id: made for made in (*self._loose.all(), *self._journalled())}
+        head = {"HEAD": refs[BRANCH]} if BRANCH in refs else {}
+        lines = [f"{at} {name}\n" for name, at in {**head, **refs}.items()]
+        file.write("".join(("# v2 git bundle\n", *lines, "\n")).encode("utf-8", "surrogateescape"))
+        self._packs.write_whole(list(map(self._unpack, loose.values())), file)
 
     def drop_loose(self, object_ids: Iterable[str]) -> None:
         """Deletes the loose files of objects that a pack holds."""

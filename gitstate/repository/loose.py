@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Final
 
 from gitstate import files
 from gitstate.errors import StateWriteError
+from gitstate.record import GitObject
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
-
-    from gitstate.record import GitObject
 
 _NAME: Final = re.compile(r"[0-9a-f]{38}")
 _FOLDER: Final = re.compile(r"[0-9a-f]{2}")
@@ -73,6 +72,18 @@ class LooseObjects:
             name = os.path.basename(path)
             if name.startswith(_TEMPORARY) or (_NAME.fullmatch(name) and _damaged(path)):
                 files.remove(path)
+
+    def all(self) -> Iterator[GitObject]:
+        """Every object that is there, unchecked.
+
+        Raises:
+            OSError: one cannot be read.
+        """
+        for path in self._files():
+            folder, name = path.split(os.sep)[-2:]
+            if _NAME.fullmatch(name):
+                with contextlib.suppress(FileNotFoundError):  # packed and removed meanwhile
+                    yield GitObject(folder + name, files.read(path)[0])
 
     def problems(self) -> Iterator[str]:
         """One line for each object that fails its hash."""

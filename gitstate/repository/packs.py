@@ -25,6 +25,7 @@ from gitstate.repository.packing import CHECKSUM_SIZE, MAX_DEPTH, Body, Packing,
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+    from typing import BinaryIO
 
     from gitstate.repository.objects import Raw
 
@@ -158,6 +159,28 @@ class Packs:
                 if ObjectID(name.encode()) in pack:
                     return _read(pack, bytes.fromhex(name))
         return None
+
+    def write_whole(self, raws: Iterable[Raw], file: BinaryIO) -> None:
+        """Writes a pack of all that the packs hold, and of objects, into `file`. Not flushed.
+
+        Raises:
+            StateReadError: a pack, or an object, is damaged.
+            OSError: the disk refused.
+        """
+        while True:
+            with contextlib.ExitStack() as opened:
+                paths = self._paths()
+                packing, taken = self._begin(paths, set(), opened)
+                left_out = [path for path in paths if path not in taken]
+                if not left_out:
+                    packing.add(raws)
+                    packing.write(file)
+                    return
+            for path in left_out:
+                if path.exists():  # else a checkpoint, or a `git repack`, took it meanwhile
+                    for _ in self._contents(path):
+                        pass
+                    raise self._damaged(path, "its checksums do not match")
 
     def problems(self) -> Iterator[str]:
         """One line for each pack with a damaged object."""

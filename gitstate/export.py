@@ -1,0 +1,99 @@
+"""Export: versions as plain files, and the whole history as one file that Git can clone."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from gitstate import files
+from gitstate.errors import StateReadError, StateWriteError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gitstate.history import History
+    from gitstate.store import Store
+    from gitstate.version import Version
+
+
+class Exporter:
+    """Writes what is in `history`, which is that of `store`, to other places."""
+
+    def __init__(self, store: Store, history: History) -> None:
+        self._store = store
+        self._history = history
+
+    def version(self, name: Version | int | str, target: Path) -> None:
+        """One version as the file `target`, with its bytes; an older file is replaced.
+
+        Raises:
+            VersionNotFoundError: there is no such version; nothing was written.
+            StateWriteError: the disk refused; an older file is as it was.
+        """
+        self._write(target, self._history.version(name).content())
+
+    def versions(self, folder: Path) -> None:
+        """Every version as a file in `folder`: by number and hash, or by the name of the backup.
+
+        Raises:
+            StateReadError: one cannot be read; those before are written.
+            StateWriteError: the disk refused; those before are written.
+        """
+        stem, suffix = self._store.layout.state.stem, self._store.layout.state.suffix
+        with self._refused(folder):
+            os.makedirs(self._checked(folder), exist_ok=True)
+        seen = set()
+        for version in self._history.log():
+            seen.add(version.id)
+            name = f"{stem}_{version.serial:06}_{version.short_id}{suffix}"
+            self._write(folder / name, version.content())
+        for named, version in self._history.named().items():
+            if version.id not in seen:
+                name = f"{stem}_{named.replace('/', '_')}{suffix}"
+                self._write(folder / name, version.content())
+
+    def bundle(self, target: Path) -> None:
+        """All versions, backups and the audit trail as a Git bundle; an older file is replaced.
+
+        Raises:
+            StateReadError: there is no history, or a part of it is damaged; an older file is as it was.
+            StateWriteError: the disk refused; an older file is as it was.
+        """
+        refs = self._store.reader.refs()
+        if not refs:
+            raise StateReadError(
+                f"there is no history yet: {self._store.layout.state}. Nothing was written. Write the state first.",
+                path=self._store.layout.state,
+                code="no-history",
+            )
+        with self._refused(target):
+            temporary = self._checked(target).with_name(f".{target.name}.{files.token()}.tmp")
+            with files.writing_new(temporary) as file:
+                self._store.repository.bundle(refs, file)
+            try:
+                os.replace(temporary, target)
+            except BaseException:
+                files.remove(temporary)
+                raise
+            files.sync_directory(target.parent)
+
+    def _write(self, target: Path, content: bytes) -> None:
+        with self._refused(target):
+            files.replace(self._checked(target), content)
+
+    def _checked(self, target: Path) -> Path:
+        """`target`, unless that is a part of what is exported.
+
+        Raises:
+            ValueError: it is.
+        """
+        layout, real = self._store.layout, os.path.realpath(target)
+        own = os.path.realpath(layout.store)
+        if real == os.path.realpath(layout.state) or os.path.commonpath([real, own]) == own:
+            raise ValueError(f"cannot export to a part of the state itself: {target}")
+        return target
+
+    @staticmethod
+    def _refused(target: Path) -> files.Refused:
+        safe = "The state and its history are untouched."
+        return files.Refused(StateWriteError, "cannot export", target, safe)

@@ -1,0 +1,155 @@
+"""Export: what is written elsewhere is what the history holds, and stock Git can use the bundle."""
+
+import errno
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from oracle import Call, file_calls, fork, forks, fresh, git, git_environment, leave, needs_git
+
+from gitstate import PipelineState, StateReadError, StateWriteError, VersionNotFoundError
+
+
+@pytest.fixture
+def state(path: Path) -> PipelineState:
+    """Versions in a pack, in the journal and beside, a named backup, and a failure."""
+    state = fresh(path)
+    for number in range(1, 4):
+        state.write({"n": number})
+    state.create_backup("keep")
+    state.checkpoint()
+    with pytest.raises(ZeroDivisionError), state.transaction():
+        _ = 1 / 0
+    state.write({"n": 4})
+    leave(state)
+    return fresh(path)
+
+
+def _run(*arguments: object) -> str:
+    done = subprocess.run(
+        ["git", *map(str, arguments)], env=git_environment(), check=True, capture_output=True
+    )
+    return done.stdout.decode()
+
+
+def test_a_version_is_written_with_its_bytes(state: PipelineState, tmp_path: Path) -> None:
+    target = tmp_path / "out.json"
+    target.write_text("older")
+
+    assert state.export(target, 2) == target
+    assert target.read_bytes() == b'{\n  "n": 2\n}\n'
+    assert state.export(target, "HEAD") == target
+    assert target.read_bytes() == state.path.read_bytes()
+    assert sorted(os.listdir(tmp_path)) == [".pipeline", "out.json", *_own()]
+    with pytest.raises(VersionNotFoundError):
+        state.export(tmp_path / "none", 9)
+    assert not (tmp_path / "none").exists()
+
+
+def _own() -> list[str]:
+    return ["pipeline.json", "pipeline.json.lock"]
+
+
+def test_all_versions_are_files_of_a_folder(state: PipelineState, tmp_path: Path) -> None:
+    folder = state.export(tmp_path / "a" / "b")
+
+    found = {name.name[:-13]: json.loads(name.read_text()) for name in folder.iterdir()}
+    assert found == {f"pipeline_00000{number}": {"n": number} for number in range(1, 5)}
+    assert state.export(folder) == folder
+    assert len(os.listdir(folder)) == 4
+
+
+@needs_git
+def test_a_bundle_is_the_whole_history_for_stock_git(state: PipelineState, tmp_path: Path) -> None:
+    bundle, mirror = state.export_bundle(tmp_path / "out.bundle"), tmp_path / "mirror"
+
+    _run("bundle", "verify", "-q", bundle)
+    _run("clone", "-q", "--mirror", bundle, mirror)
+    _run("--git-dir", mirror, "fsck", "--strict")
+    for command in (("for-each-ref",), ("log", "--all", "--format=%H %B")):
+        assert _run("--git-dir", mirror, *command) == git(state, *command).decode()
+    _run("clone", "-q", bundle, tmp_path / "work")
+    assert (tmp_path / "work/pipeline.json").read_bytes() == state.path.read_bytes()
+
+
+@needs_git
+@forks
+def test_a_bundle_made_beside_writers_and_checkpoints_is_whole(path: Path, tmp_path: Path) -> None:
+    fresh(path).write({"n": 0})
+
+    def work(tell: Callable[[object], None]) -> None:
+        state = fresh(path)
+        for number in range(1, 200):
+            state.write({"n": number})
+            if number % 5 == 0:
+                state.checkpoint()
+            if number % 40 == 0:
+                git(state, "repack", "-adq")
+        tell("done")
+
+    child = fork(work)
+    bundles = 0
+    while not child.told():
+        bundle = fresh(path).export_bundle(tmp_path / "out.bundle")
+        mirror = tmp_path / f"mirror-{bundles}"
+        _run("clone", "-q", "--mirror", bundle, mirror)
+        _run("--git-dir", mirror, "fsck", "--strict")
+        bundles += 1
+        child.drain()
+    assert child.finish() == ["done"]
+    assert bundles > 1
+
+
+def test_a_damaged_history_makes_no_bundle(state: PipelineState, tmp_path: Path) -> None:
+    state.close()
+    pack = next((state.git_dir / "objects/pack").glob("*.pack"))
+    content = bytearray(pack.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    pack.chmod(0o600)
+    pack.write_bytes(content)
+
+    with pytest.raises(StateReadError, match="damaged"):
+        fresh(state.path).export_bundle(tmp_path / "out.bundle")
+
+    assert sorted(os.listdir(tmp_path)) == [".pipeline", *_own()]
+
+
+def test_without_history_there_is_nothing_to_export(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(StateReadError) as caught:
+        fresh(path).export_bundle(tmp_path / "out.bundle")
+    assert caught.value.code == "no-history"
+    assert os.listdir(fresh(path).export(tmp_path / "folder")) == []
+
+
+@pytest.mark.parametrize("target", ["pipeline.json", ".pipeline/x", ".pipeline", "link/x"])
+def test_nothing_is_exported_into_the_state_itself(target: str, state: PipelineState) -> None:
+    folder = state.path.parent
+    (folder / "link").symlink_to(folder / ".pipeline" / "repo")
+    before = state.path.read_bytes()
+    for export in (lambda p: state.export(p, 1), state.export, state.export_bundle):
+        with pytest.raises(ValueError, match="part of the state"):
+            export(folder / target)
+    assert state.path.read_bytes() == before
+    assert state.verify().ok
+
+
+@pytest.mark.parametrize("name", ["open", "replace", "fsync"])
+def test_a_refusal_leaves_an_older_file(name: str, state: PipelineState, tmp_path: Path) -> None:
+    target = tmp_path / "older"
+    target.write_text("older")
+    state.read(at=1)
+
+    def refuse(call: Call) -> None:
+        if call.name == name and "older" in call.file:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), call.target)
+
+    with file_calls(refuse):
+        with pytest.raises(StateWriteError, match="No space left"):
+            state.export(target, 1)
+        with pytest.raises(StateWriteError, match="No space left"):
+            state.export_bundle(target)
+    assert target.read_text() == "older"
+    assert sorted(os.listdir(tmp_path)) == [".pipeline", "older", *_own()]
