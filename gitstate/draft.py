@@ -28,6 +28,7 @@ CORRUPT: Final = "refs/corrupt/"
 KEPT: Final = "Kept-As"
 """The field that tells a commit of bytes worth keeping from a version."""
 
+AUDIT: Final = "refs/audit/"
 IMPORTED: Final = "refs/audit/import"
 """Lines of the audit trail that were imported."""
 

@@ -123,7 +123,13 @@ class Reader:
         if merged is not None and self._effects.behind(merged):
             line = "the journal holds records that are not in place: the next use of the state puts them there"
             return [line]
-        expected = standing(base, records).state
+        now = standing(base, records)
+        noted = any(map(_only_of_a_failure, records))
+        for name, known in now.refs.items():
+            at = self._effects.ref(name)
+            if at != known and not (noted and name == FAILURES):
+                return [f"{name} is at {at or 'nothing'}, and was left at {known}"]
+        expected = now.state
         try:
             found = blob_id(self._file())
         except FileNotFoundError:

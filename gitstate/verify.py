@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gitstate.draft import AUDIT, BACKUPS
 from gitstate.errors import StateError, StateReadError
 from gitstate.repository import BRANCH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from gitstate.repository import Commit
     from gitstate.store import Store
 
 
@@ -42,6 +44,7 @@ def verify(store: Store, timeout: float | None) -> VerifyReport:
         except StateReadError as error:
             return VerifyReport((str(error),))
         return VerifyReport(())
+    store.repository.forget()
     problems: list[str] = []
     for check in (_journal_and_state, _objects, _chain, _refs):
         try:
@@ -63,17 +66,15 @@ def _objects(store: Store, _: float | None) -> Iterator[str]:
 
 def _chain(store: Store, _: float | None) -> Iterator[str]:
     repository = store.repository
-    at = store.reader.refs(recover=False).get(BRANCH)
-    newer = None
-    while at is not None:
-        commit = repository.commit(at)
+    newer: Commit | None = None
+    for commit in store.chain.walk(store.reader.refs(recover=False).get(BRANCH)):
         serial = commit.note.serial
-        if newer is not None and serial != newer - 1:
-            yield f"version {serial} ({at}) stands where {newer - 1} should"
+        if newer is not None and serial != newer.note.serial - 1:
+            yield f"version {serial} ({commit.id}) stands where {newer.note.serial - 1} should"
         repository.read(repository.file_id(commit.tree, store.layout.file_name))
         if not commit.parents and serial != 1:
-            yield f"the oldest version ({at}) is number {serial}"
-        newer, at = serial, commit.parents[0] if commit.parents else None
+            yield f"the oldest version ({commit.id}) is number {serial}"
+        newer = commit
 
 
 def _refs(store: Store, _: float | None) -> Iterator[str]:
@@ -83,6 +84,19 @@ def _refs(store: Store, _: float | None) -> Iterator[str]:
             yield f"{name} makes Git show {at} instead of what it names: delete it"
             continue
         try:
-            store.repository.read(at)
-        except StateError:
-            yield f"{name} names {at}, which cannot be read"
+            _read_all(store, name, at)
+        except StateError as error:
+            yield f"{name} names {at}, which cannot be read: {error}"
+
+
+def _read_all(store: Store, name: str, at: str) -> None:
+    """Reads what gitstate put under a ref; of somebody else's ref only what it names."""
+    repository = store.repository
+    if name.startswith(AUDIT):
+        for _ in store.chain.walk(at):
+            pass
+    elif name.startswith(BACKUPS):
+        tree = repository.commit(at).tree
+        repository.read(repository.file_id(tree, store.layout.file_name))
+    else:
+        repository.read(at)

@@ -268,6 +268,10 @@ class Repository:
             OSError: the disk refused.
         """
         self._loose.sweep()
+        self.forget()
+
+    def forget(self) -> None:
+        """Reads everything again from the disk from here on."""
         with self._mutex:
             self._close_objects()
             self._commits.clear()

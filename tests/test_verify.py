@@ -1,0 +1,206 @@
+"""Verify: whatever is wrong with a store is said, also by a handle that has read it all before; nothing is changed."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from oracle import fresh, git, git_environment, journal_of, leave, needs_git
+
+from gitstate import PipelineState
+
+pytestmark = needs_git
+
+Damage = Callable[[PipelineState], None]
+
+
+def _id(state: PipelineState, name: str) -> str:
+    return git(state, "rev-parse", name).decode().strip()
+
+
+def _unpacked(state: PipelineState) -> None:
+    """Makes every object a loose one."""
+    packs = state.git_dir / "objects/pack"
+    for pack in list(packs.glob("*.pack")):
+        content = pack.read_bytes()
+        for path in packs.glob(pack.stem + ".*"):
+            path.unlink()
+        git(state, "unpack-objects", "-q", input=content)
+
+
+def _loose(state: PipelineState, name: str) -> Path:
+    _unpacked(state)
+    made_id = _id(state, name)
+    path = state.git_dir / "objects" / made_id[:2] / made_id[2:]
+    path.chmod(0o600)
+    return path
+
+
+def _missing(name: str) -> Damage:
+    return lambda state: _loose(state, name).unlink()
+
+
+def _truncated(name: str) -> Damage:
+    def damage(state: PipelineState) -> None:
+        path = _loose(state, name)
+        os.truncate(path, path.stat().st_size // 2)
+
+    return damage
+
+
+def _empty(name: str) -> Damage:
+    return lambda state: os.truncate(_loose(state, name), 0)
+
+
+def _swapped(state: PipelineState) -> None:
+    """A loose object that is whole, and another one."""
+    path = _loose(state, "HEAD~2:pipeline.json")
+    path.write_bytes(_loose(state, "HEAD~1:pipeline.json").read_bytes())
+
+
+def _flipped(pattern: str, place: float) -> Damage:
+    def damage(state: PipelineState) -> None:
+        (path,) = (state.git_dir.parent).glob(pattern)
+        content = bytearray(path.read_bytes())
+        content[int(len(content) * place)] ^= 0x10
+        path.chmod(0o600)
+        path.write_bytes(content)
+
+    return damage
+
+
+def _flipped_record(state: PipelineState) -> None:
+    for number in (10, 11, 12):
+        state.write({"n": number})
+    leave(state)
+    path = journal_of(state.path)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"gsrec001", content.index(b"gsrec001") + 1) + 300] ^= 1
+    path.write_bytes(content)
+
+
+def _gone_pack(state: PipelineState) -> None:
+    for path in (state.git_dir / "objects/pack").glob("*.pack"):
+        path.unlink()
+
+
+def _rewound(state: PipelineState) -> None:
+    git(state, "update-ref", "refs/heads/main", _id(state, "HEAD~1"))
+
+
+def _branch_gone(state: PipelineState) -> None:
+    git(state, "update-ref", "-d", "refs/heads/main")
+
+
+def _torn_ref(state: PipelineState) -> None:
+    (state.git_dir / "refs/backups/keep").write_text("")
+
+
+def _dangling(name: str) -> Damage:
+    def damage(state: PipelineState) -> None:
+        path = state.git_dir / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("1234" * 10 + "\n")
+
+    return damage
+
+
+def _not_a_commit(state: PipelineState) -> None:
+    (state.git_dir / "refs/backups/keep").write_text(_id(state, "HEAD:pipeline.json") + "\n")
+
+
+def _replaced(state: PipelineState) -> None:
+    git(state, "replace", _id(state, "HEAD~1"), _id(state, "HEAD~2"))
+
+
+def _hole(state: PipelineState) -> None:
+    """Version 3 is built on version 1."""
+    one, three = _id(state, "HEAD~3"), _id(state, "HEAD~1")
+    _rebuilt(state, three, one)
+
+
+def _rebuilt(state: PipelineState, first: str, parent: str) -> None:
+    for commit in git(state, "rev-list", "--reverse", f"{first}^..HEAD").decode().split():
+        raw = git(state, "cat-file", "commit", commit).decode()
+        old = raw[raw.index("parent ") + 7 :][:40]
+        raw = raw.replace(f"parent {old}", f"parent {parent}")
+        done = subprocess.run(
+            ["git", "--git-dir", state.git_dir, "hash-object", "-t", "commit", "-w", "--stdin"],
+            input=raw.encode(),
+            env=git_environment(),
+            check=True,
+            capture_output=True,
+        )
+        parent = done.stdout.decode().strip()
+    git(state, "update-ref", "refs/heads/main", parent)
+    journal_of(state.path).unlink()
+
+
+def _edited(state: PipelineState) -> None:
+    state.path.write_text('{"n": 99}')
+
+
+def _deleted(state: PipelineState) -> None:
+    state.path.unlink()
+
+
+DAMAGES: dict[str, tuple[Damage, str]] = {
+    "a commit is missing": (_missing("HEAD~2"), "missing"),
+    "the newest commit is missing": (_missing("HEAD"), "missing"),
+    "a tree is missing": (_missing("HEAD~2^{tree}"), "missing"),
+    "a state is missing": (_missing("HEAD~2:pipeline.json"), "missing"),
+    "a commit of the audit trail is missing": (_missing("refs/audit/failures~1"), "missing"),
+    "a commit is truncated": (_truncated("HEAD~2"), "damaged"),
+    "a state is truncated": (_truncated("HEAD~2:pipeline.json"), "damaged"),
+    "a tree is empty": (_empty("HEAD~2^{tree}"), "damaged"),
+    "a state is another": (_swapped, "damaged"),
+    "a byte of a pack": (_flipped("repo/objects/pack/*.pack", 0.4), "damaged"),
+    "the end of a pack": (_flipped("repo/objects/pack/*.pack", 0.999), "damaged"),
+    "a byte of an index": (_flipped("repo/objects/pack/*.idx", 0.9), "damaged"),
+    "a pack is gone": (_gone_pack, "missing"),
+    "a byte of the journal": (_flipped("journal.0*", 0.0001), "journal"),
+    "a byte of a record": (_flipped_record, "journal"),
+    "the branch is rewound": (_rewound, "refs/heads/main"),
+    "the branch is gone": (_branch_gone, "refs/heads/main"),
+    "a ref is torn": (_torn_ref, "refs/backups/keep"),
+    "a ref dangles": (_dangling("refs/backups/keep"), "refs/backups/keep"),
+    "another's ref dangles": (_dangling("refs/heads/other"), "refs/heads/other"),
+    "a backup is no version": (_not_a_commit, "refs/backups/keep"),
+    "refs/replace": (_replaced, "refs/replace/"),
+    "a hole in the serials": (_hole, "stands where"),
+    "the state file is edited": (_edited, "the state file"),
+    "the state file is gone": (_deleted, "the state file"),
+}
+
+
+def _image(path: Path) -> dict[str, bytes]:
+    """Every file, but for those that say who has verified."""
+    found = [each for each in path.parent.rglob("*") if each.is_file() and each.suffix != ".lock"]
+    return {os.fspath(each): each.read_bytes() for each in found}
+
+
+@pytest.mark.parametrize("seen", [False, True], ids=["fresh", "read before"])
+@pytest.mark.parametrize("name", DAMAGES)
+def test_what_is_wrong_is_said_and_left_as_it_is(name: str, seen: bool, path: Path) -> None:
+    damage, word = DAMAGES[name]
+    state = fresh(path, max_backups=None)
+    for number in range(1, 5):
+        with pytest.raises(ZeroDivisionError), state.transaction():
+            _ = 1 / 0
+        state.write({"n": number})
+    state.create_backup("keep")
+    state.close()
+    state = fresh(path)
+    if seen:
+        assert [version.read() for version in state.log()]
+        assert len(state.get_transaction_history(None)) == 8
+        assert state.verify().ok
+    damage(state)
+    before = _image(path)
+
+    report = (state if seen else fresh(path)).verify()
+
+    assert not report.ok
+    assert any(word in line for line in report.problems), report.problems
+    assert _image(path) == before
