@@ -28,7 +28,6 @@ from gitstate.errors import (
     StateWriteError,
     VersionNotFoundError,
 )
-from gitstate.legacy import ImportReport
 from gitstate.schema import PipelineSchema
 from gitstate.state import PipelineState
 from gitstate.transaction import StateTransaction
@@ -39,7 +38,6 @@ __all__ = [
     "MISSING",
     "Change",
     "Holder",
-    "ImportReport",
     "PipelineSchema",
     "PipelineState",
     "Problem",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from gitstate import trailers
 from gitstate.lock import host
@@ -21,20 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 BACKUPS: Final = "refs/backups/"
-ASIDE: Final = "refs/backups/import/"
-"""Backups that were imported when the branch had begun."""
-
 CORRUPT: Final = "refs/corrupt/"
 KEPT: Final = "Kept-As"
 """The field that tells a commit of bytes worth keeping from a version."""
 
 AUDIT: Final = "refs/audit/"
-IMPORTED: Final = "refs/audit/import"
-"""Lines of the audit trail that were imported."""
-
-DETAILS: Final = "Details"
-"""The field that has what an imported line says besides, as JSON."""
-
 FAILURES: Final = "refs/audit/failures"
 UNVERSIONED: Final = "refs/audit/unversioned"
 """Transactions that changed the state without making a version (`backup_before_write=False`)."""
@@ -46,18 +37,6 @@ class Head:
 
     commit: Commit
     blob: str
-
-
-class Origin(NamedTuple):
-    """When, by which process and where something was done that is recorded only now, and upon which version.
-
-    None is the newest.
-    """
-
-    time: datetime
-    pid: int
-    host: str
-    serial: int | None = None
 
 
 class Draft:
@@ -107,16 +86,11 @@ class Draft:
         *,
         message: str = "",
         extra: dict[str, str] | None = None,
-        origin: Origin | None = None,
     ) -> Head:
         """Puts a version whose state is `blob` on top of the branch; `head` is that version from then on."""
         tree = make_tree(self._file_name, blob.id)
         serial = self.head.commit.note.serial + 1 if self.head else 1
-        if origin is not None and self.head is not None:
-            origin = origin._replace(time=max(origin.time, self.head.commit.note.time))
-        note = self._note(
-            operation, serial, changed_keys, message=message, extra=extra, origin=origin
-        )
+        note = self._note(operation, serial, changed_keys, message, extra)
         parents = (self.head.commit.id,) if self.head else ()
         made = make_commit(tree.id, parents, self._author, note)
         self._keep(blob, tree, made)
@@ -133,39 +107,15 @@ class Draft:
         *,
         message: str,
         extra: dict[str, str],
-        origin: Origin | None = None,
     ) -> None:
         """Puts a line of the audit trail on `ref`: a commit of the empty tree, numbered as the version it came upon."""
         tree = make_tree(None)
         serial = self.head.commit.note.serial if self.head else 0
-        if origin is not None and origin.serial is not None:
-            serial = origin.serial
-        note = self._note(
-            operation, serial, changed_keys, message=message, extra=extra, origin=origin
-        )
-        moved = self._refs.get(ref)
-        parent = moved.new if moved else self._ref(ref)
+        note = self._note(operation, serial, changed_keys, message, extra)
+        parent = self._ref(ref)
         made = make_commit(tree.id, (parent,) if parent else (), self._author, note)
         self._keep(tree, made)
         self._move(ref, made.id)
-
-    def add_aside(
-        self,
-        name: str,
-        blob: GitObject,
-        changed_keys: Sequence[str],
-        parent: str | None,
-        *,
-        extra: dict[str, str],
-        origin: Origin,
-    ) -> str:
-        """Keeps an imported state under a name of its own, on top of `parent`; gives the id of its commit."""
-        tree = make_tree(self._file_name, blob.id)
-        note = self._note("import", 0, changed_keys, message="", extra=extra, origin=origin)
-        made = make_commit(tree.id, (parent,) if parent else (), self._author, note)
-        self._keep(blob, tree, made)
-        self._move(ASIDE + name, made.id)
-        return made.id
 
     def keep_corrupt(self, content: bytes) -> str:
         """Keeps bytes that are not a state under a ref of their own, and gives its name; the same bytes once."""
@@ -175,10 +125,7 @@ class Draft:
             tree = make_tree(self._file_name, blob.id)
             serial = self.head.commit.note.serial if self.head else 0
             made = make_commit(
-                tree.id,
-                (),
-                self._author,
-                self._note("corrupt", serial, (), message="", extra={KEPT: name}),
+                tree.id, (), self._author, self._note("corrupt", serial, (), "", {KEPT: name})
             )
             self._keep(blob, tree, made)
             self._move(name, made.id)
@@ -193,21 +140,18 @@ class Draft:
         operation: str,
         serial: int,
         changed_keys: Sequence[str],
-        *,
         message: str,
         extra: dict[str, str] | None,
-        origin: Origin | None = None,
     ) -> Note:
-        by = origin or Origin(datetime.now(UTC), os.getpid(), host())
-        time = by.time
-        if self.head is not None and origin is None:
+        time = datetime.now(UTC)
+        if self.head is not None:
             time = max(time, self.head.commit.note.time)  # a clock may go backwards (PITFALLS O6)
         return Note(
             trailers.one_line(operation) or "transaction",
             serial,
             time,
-            by.pid,
-            by.host,
+            os.getpid(),
+            host(),
             tuple(changed_keys),
             trailers.clean_message(message),
             extra or {},

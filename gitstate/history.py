@@ -6,14 +6,13 @@ A version is a commit on the branch.
 from __future__ import annotations
 
 import heapq
-import json
 import re
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from gitstate import pointer as pointers
 from gitstate.diff import MISSING, diff, same
-from gitstate.draft import ASIDE, BACKUPS, DETAILS, FAILURES, IMPORTED, KEPT, UNVERSIONED
+from gitstate.draft import BACKUPS, FAILURES, KEPT, UNVERSIONED
 from gitstate.errors import Problem, StateReadError, StateValidationError, VersionNotFoundError
 from gitstate.repository import BRANCH, EMPTY_TREE
 from gitstate.version import Version
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from gitstate.repository import Commit
     from gitstate.writer import Writer
 
-_TRAILS: Final = (BRANCH, UNVERSIONED, FAILURES, IMPORTED)
 _HEX: Final = re.compile(r"[0-9a-fA-F]{4,40}")
 _HEAD: Final = re.compile(r"HEAD(?:~(\d{0,9}))?")
 # What git-check-ref-format(1) allows, without slashes: one name must not be another's folder.
@@ -107,7 +105,7 @@ class History:
         }
         beyond = sorted(
             {v for v in self.named().values() if v.id not in seen},
-            key=lambda v: (v.serial, v.timestamp),
+            key=lambda v: v.serial,
             reverse=True,
         )
         return (kept + beyond)[:limit]
@@ -147,7 +145,9 @@ class History:
         """The audit trail, newest first: versions, changes that made none, and failures."""
         check_limit(limit)
         refs = self._store.reader.refs()
-        trails = [self._store.chain.walk(refs.get(name)) for name in _TRAILS]
+        trails = [
+            self._store.chain.walk(refs.get(name)) for name in (BRANCH, UNVERSIONED, FAILURES)
+        ]
         # Ordered by serial, never by time alone (PITFALLS O6): what came upon a version stands behind it.
         merged = heapq.merge(*trails, key=_audit_order, reverse=True)
         return [_audit_line(commit) for commit in islice(merged, limit)]
@@ -302,8 +302,6 @@ def _check_name(name: object) -> None:
         raise _bad_name(name, "a name without lone surrogates") from None
     if length > _MAX_NAME_BYTES:
         raise _bad_name(f"{name[:20]}...", f"at most {_MAX_NAME_BYTES} bytes")
-    if name == ASIDE.removeprefix(BACKUPS).strip("/"):
-        raise _bad_name(name, "another name: below that one are the backups that were imported")
     if _HEX.fullmatch(name) or name.isdecimal() or name.upper().startswith("HEAD"):
         raise _bad_name(name, "a name that does not read as a hash, a serial or HEAD")
 
@@ -333,9 +331,7 @@ def _audit_line(commit: Commit) -> dict[str, Any]:
     event = commit.tree == EMPTY_TREE
     failed = "Reason" in note.extra
     details: dict[str, Any] = {"changed_keys": list(note.changed_keys)}
-    if DETAILS in note.extra:
-        details = json.loads(note.extra[DETAILS])
-    elif failed:
+    if failed:
         details = {"error": note.extra.get("Error", ""), "reason": note.extra["Reason"]}
     return {
         "timestamp": note.time.isoformat(timespec="microseconds"),

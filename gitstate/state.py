@@ -13,7 +13,6 @@ from gitstate.errors import StateReadError, corrupt
 from gitstate.export import Exporter
 from gitstate.history import History
 from gitstate.layout import Settings
-from gitstate.legacy import Legacy
 from gitstate.policy import (
     UNSET,
     Policy,
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 
     from gitstate.codec import Document
     from gitstate.diff import Change
-    from gitstate.legacy import ImportReport
     from gitstate.store import Store
     from gitstate.version import Version
 
@@ -304,20 +302,6 @@ class PipelineState:
             StateError: as `transaction`; nothing was changed.
         """
         return self._restorer.redo(self._policy.timeout)
-
-    def import_backups(self, folder: str | os.PathLike[str] | None = None) -> ImportReport:
-        """Takes in what a state manager that keeps copies has left in `folder`, `.pipeline` beside the state unless given.
-
-        That is `backups/<stem>_YYYYmmdd_HHMMSS_ffffff.json.bak`, each a version with its own date, and `transactions.log`,
-        JSON lines for the audit trail. They are the beginning of a new history; where there is one, the backups can be
-        named `import/<stem>_...`. Files are left as they are, and nothing is taken in twice.
-
-        Raises:
-            StateReadError: the system does not let us read one of them; nothing was changed.
-            StateError: as `transaction`; nothing was changed.
-        """
-        place = Path(os.fspath(folder)) if folder is not None else self._path.parent / ".pipeline"
-        return Legacy(place, self._writer).take_in(self._policy.timeout)
 
     def export(
         self, target: str | os.PathLike[str], version: Version | int | str | None = None

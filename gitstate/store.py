@@ -178,8 +178,7 @@ class Store:
         self._ensure_store(settings)
         ledger = self._ledger
         self.file.settle(found)
-        kept = draft.head is not None and draft.head.blob == found.blob
-        adopts = found.blob if found.foreign and kept and draft.state is None else None
+        adopts = found.blob if found.foreign and draft.state is None else None
         # Preparing and flushing the new file first makes a full disk show before the commit point (PITFALLS O5).
         state = self.file.prepare(draft, found)
         record = Record(ledger.journal.next_sequence, draft.objects, draft.refs, state, adopts)

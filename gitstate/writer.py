@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from gitstate.store import Store
 
 # Versions made by these hold somebody's bytes as they were, which need not be as our encoder writes them.
-_VERBATIM = frozenset({"external_edit", "import", "restore", "undo", "redo", "backup"})
+_VERBATIM = frozenset({"external_edit", "restore", "undo", "redo", "backup"})
 _log = logging.getLogger("gitstate")
 
 

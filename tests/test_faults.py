@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -24,15 +23,11 @@ REFUSALS = ("ENOSPC", "EIO", "EDQUOT", "EMFILE", "EACCES", "EROFS")
 
 @dataclass(frozen=True)
 class Work:
-    """What is prepared, what runs while calls fail, and which versions that makes if it succeeds.
-
-    `edit` is what the file holds by somebody else's hand.
-    """
+    """What is prepared, what runs while calls fail, and which versions that makes if it succeeds."""
 
     prepare: Callable[[PipelineState], None]
     act: Callable[[PipelineState], object]
     makes: list[Document]
-    edit: Document | None = None
 
 
 def _counts(state: PipelineState, *numbers: int) -> None:
@@ -57,16 +52,6 @@ def _look(state: PipelineState) -> None:
     state.verify()
 
 
-def _leave_backups(state: PipelineState) -> None:
-    """What another state manager does: the newest backup is the state as it stands."""
-    folder = state.path.parent / ".pipeline" / "backups"
-    folder.mkdir(parents=True, mode=0o700)
-    for number in (1, 2):
-        name = f"{state.path.stem}_2025030{number}_120000_000000.json.bak"
-        (folder / name).write_text(json.dumps({"n": number}))
-    state.path.write_text(json.dumps({"n": 2}))
-
-
 def _forget(state: PipelineState) -> None:
     leave(state)
 
@@ -83,12 +68,6 @@ WORKS = {
     ),
     "named backup": Work(
         lambda state: _counts(state, 1, 2), lambda state: state.create_backup("keep"), []
-    ),
-    "import": Work(
-        _leave_backups,
-        lambda state: state.import_backups(),
-        [{"n": 1}, {"n": 2}],
-        edit={"n": 2},
     ),
     "checkpoint": Work(lambda state: _counts(state, 1, 2), lambda state: state.checkpoint(), []),
     "close": Work(lambda state: _counts(state, 1, 2), lambda state: state.close(), []),
@@ -163,7 +142,7 @@ def _fail_at(work: Work, folder: Path, fault: Fault) -> bool:
     if fault.reached is None:
         return False
     try:
-        _judge_after(state, path, before, work, happened)
+        _judge_after(state, path, before, work.makes, happened)
     except Exception as error:
         raise AssertionError(f"{fault._how} at {fault.reached}, happened: {happened}") from error
     shutil.rmtree(folder)
@@ -174,12 +153,11 @@ def _judge_after(
     state: PipelineState,
     path: Path,
     before: list[Ack],
-    work: Work,
+    makes: list[Document],
     happened: bool | None,
 ) -> None:
-    makes = work.makes
     in_flight = [makes] if happened is not False and makes else []
     leave(state)
-    documents = judge(path, before, in_flight, edit=work.edit, then="commit", stock_git=False)
+    documents = judge(path, before, in_flight, then="commit", stock_git=False)
     if happened:
         assert [*documents] == [*(ack.document for ack in before), *makes], documents
