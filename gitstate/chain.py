@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-import sys
 import zlib
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -24,7 +23,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gitstate import files
 from gitstate.errors import StateError
-from gitstate.lock import StateLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,8 +54,8 @@ class Chain:
     def __init__(self, layout: Layout, repository: Repository) -> None:
         self._layout = layout
         self._repository = repository
-        # The number and id of the last row that was found to be right.
-        self._agreed: tuple[int, str] | None = None
+        # The newest version, and the number and id of the last row, that were found to agree.
+        self._agreed: tuple[str, int, str] | None = None
 
     def walk(self, head: str | None) -> Iterator[Commit]:
         """The commit `head` and its ancestors, newest first; none for None.
@@ -104,39 +102,11 @@ class Chain:
         return next((each for each in self.walk(start.id) if each.note.time <= moment), None)
 
     def extend(self, head: str, most: int) -> None:
-        """Brings the rows up to `head`, unless more than `most` are missing, or somebody else is at it.
+        """Brings the rows up to `head`, unless more than `most` are missing.
 
-        A refusal by the disk, or damage, is no matter: what is wrong is made again.
+        Nobody is kept out: whoever else is at it writes the same rows, and what one cuts off is written again. A refusal
+        by the disk, or damage, is no matter either.
         """
-        with self._maintaining() as mine:
-            if mine:
-                self._extend(head, most)
-
-    def _make_anew(self, head: str) -> bool:
-        """Whether the rows could be made anew: not where somebody else is at them, or there is damage on the way."""
-        with self._maintaining() as mine:
-            if mine:
-                with contextlib.suppress(OSError):
-                    files.remove(self._layout.serials)
-                self._extend(head, sys.maxsize)
-        return mine
-
-    @contextlib.contextmanager
-    def _maintaining(self) -> Iterator[bool]:
-        """Whether the block has the maintenance lock."""
-        lock = StateLock(self._layout.maintenance_lock)
-        with contextlib.closing(lock):
-            try:
-                lock.acquire(0, "index")
-            except StateError:
-                yield False
-                return
-            try:
-                yield True
-            finally:
-                lock.release()
-
-    def _extend(self, head: str, most: int) -> None:
         with contextlib.suppress(OSError, StateError), self._opened(os.O_RDWR | os.O_CREAT) as file:
             last = _last(file)
             rows: list[bytes] = []
@@ -154,21 +124,32 @@ class Chain:
                 files.write_all(file, content, end - len(content))
                 os.ftruncate(file, end)
 
+    def _make_anew(self, head: str) -> bool:
+        """Whether the rows could be made anew: not where there is damage on the way, or the disk refuses."""
+        with contextlib.suppress(OSError, StateError):
+            rows = [_encode(commit) for commit in self.walk(head)]
+            files.replace(self._layout.serials, bytes(_ROW.size) + b"".join(reversed(rows)))
+            return True
+        return False
+
     def _looked_up(self, newest: Commit, serial: int) -> Commit | None:
         """The version `serial` by its row; None where the rows cannot be used."""
-        with contextlib.suppress(OSError, StateError), self._opened(os.O_RDONLY) as file:
-            row = _read(file, serial) if self._agrees(file, newest) else None
-            if row is not None:
-                found = self._repository.commit(row.id)
-                return found if found.note.serial == serial else None
-        return None
+        row = None
+        with contextlib.suppress(OSError), self._opened(os.O_RDONLY) as file:
+            if self._agrees(file, newest):
+                row = _read(file, serial)
+        if row is None:
+            return None
+        # Damage is no fault of the row: to walk there would end at the same commit.
+        found = self._repository.commit(row.id)
+        return found if found.note.serial == serial else None
 
     def _first_after(self, newest: Commit, moment: datetime) -> int | None:
         """The number of the first version that is younger than `moment` by the rows, else that of `newest`.
 
         None where the rows cannot be used.
         """
-        with contextlib.suppress(OSError, StateError), self._opened(os.O_RDONLY) as file:
+        with contextlib.suppress(OSError), self._opened(os.O_RDONLY) as file:
             if not self._agrees(file, newest):
                 return None
             low, high = 1, _last(file) + 1
@@ -188,12 +169,12 @@ class Chain:
         steps = newest.note.serial - last
         if row is None or not 0 <= steps <= _FAR:
             return False
-        if self._agreed != (last, row.id):
+        if self._agreed != (newest.id, last, row.id):
             if not any(
                 each.id == row.id for each in islice(self.walk(newest.id), steps, steps + 1)
             ):
                 return False
-            self._agreed = last, row.id
+            self._agreed = newest.id, last, row.id
         return True
 
     @contextlib.contextmanager

@@ -31,6 +31,7 @@ MISSING: Final = Missing.MISSING
 
 
 _IDENTITIES: Final = ("id", "uuid", "key", "name")
+_MOST_IDENTITIES: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,11 @@ def _in_objects(
 def _in_arrays(
     old: list[Any], new: list[Any], at: tuple[str | int, ...]
 ) -> Iterator[Change | _Pair]:
+    if len(old) == len(new) == 1:
+        key = _identity(old, new)
+        if key is None or old[0][key] == new[0][key]:
+            yield _Pair(old[0], new[0], (*at, 0))  # looked into once, however deep it is
+            return
     shorter = min(len(old), len(new))
     head = next((i for i in range(shorter) if not same(old[i], new[i])), shorter)
     tail = next(
@@ -178,17 +184,18 @@ def _identity(old: list[Any], new: list[Any]) -> str | None:
     if not (isinstance(first, dict) and old and new):
         return None
     named = [key for key in _IDENTITIES if key in first]
-    named += [key for key in first if key.endswith("_id")]
+    named += [key for key in first if key.endswith("_id")][:_MOST_IDENTITIES]
     return next((key for key in named if _tells_apart(key, old) and _tells_apart(key, new)), None)
 
 
 def _tells_apart(key: str, items: list[Any]) -> bool:
-    values = {
-        item.get(key)
-        for item in items
-        if isinstance(item, dict) and type(item.get(key)) in {str, int}
-    }
-    return len(values) == len(items)
+    seen: set[object] = set()
+    for item in items:
+        value = item.get(key) if isinstance(item, dict) else None
+        if type(value) not in {str, int} or value in seen:
+            return False
+        seen.add(value)
+    return True
 
 
 def _longest_rise(numbers: list[int]) -> set[int]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitstate import files
 from gitstate.errors import StateReadError, StateWriteError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from gitstate.history import History
     from gitstate.store import Store
     from gitstate.version import Version
@@ -36,10 +35,11 @@ class Exporter:
         """Every version as a file in `folder`: by number and hash, or by the name of the backup.
 
         Raises:
-            StateReadError: one cannot be read; those before are written.
+            StateReadError: there is no history, or one cannot be read; those before are written.
             StateWriteError: the disk refused; those before are written.
         """
         stem, suffix = self._store.layout.state.stem, self._store.layout.state.suffix
+        self._refs()
         with self._refused(folder):
             os.makedirs(self._checked(folder), exist_ok=True)
         seen = set()
@@ -59,13 +59,7 @@ class Exporter:
             StateReadError: there is no history, or a part of it is damaged; an older file is as it was.
             StateWriteError: the disk refused; an older file is as it was.
         """
-        refs = self._store.reader.refs()
-        if not refs:
-            raise StateReadError(
-                f"there is no history yet: {self._store.layout.state}. Nothing was written. Write the state first.",
-                path=self._store.layout.state,
-                code="no-history",
-            )
+        refs = self._refs()
         with self._refused(target):
             temporary = self._checked(target).with_name(f".{target.name}.{files.token()}.tmp")
             with files.writing_new(temporary) as file:
@@ -77,19 +71,29 @@ class Exporter:
                 raise
             files.sync_directory(target.parent)
 
+    def _refs(self) -> dict[str, str]:
+        refs = self._store.reader.refs()
+        if not refs:
+            raise StateReadError(
+                f"there is no history yet: {self._store.layout.state}. Nothing was written. Write the state first.",
+                path=self._store.layout.state,
+                code="no-history",
+            )
+        return refs
+
     def _write(self, target: Path, content: bytes) -> None:
         with self._refused(target):
             files.replace(self._checked(target), content)
 
     def _checked(self, target: Path) -> Path:
-        """`target`, unless that is a part of what is exported.
+        """`target`, unless that is a part of what is exported, or of the store of another state.
 
         Raises:
             ValueError: it is.
         """
-        layout, real = self._store.layout, os.path.realpath(target)
-        own = os.path.realpath(layout.store)
-        if real == os.path.realpath(layout.state) or os.path.commonpath([real, own]) == own:
+        layout, real = self._store.layout, Path(os.path.realpath(target))
+        own = real in {layout.state, layout.lock} or ".pipeline" in real.parts
+        if own:
             raise ValueError(f"cannot export to a part of the state itself: {target}")
         return target
 

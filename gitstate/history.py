@@ -277,7 +277,7 @@ def check_aware(moment: datetime | None) -> None:
     Raises:
         VersionNotFoundError: it does not.
     """
-    if moment is not None and moment.tzinfo is None:
+    if moment is not None and moment.utcoffset() is None:
         raise VersionNotFoundError(
             f"{moment.isoformat()} has no time zone, so it names no moment. Use datetime.now(UTC), or"
             " moment.astimezone().",

@@ -312,9 +312,9 @@ class PipelineState:
 
         Raises:
             VersionNotFoundError: there is no such version; nothing was written.
-            StateReadError: a version cannot be read; those before it are written.
+            StateReadError: there is no history, or a version cannot be read; those before it are written.
             StateWriteError: the disk refused; those before are written.
-            ValueError: the target is a part of the state itself.
+            ValueError: the target is a part of the state itself, or of a store.
         """
         place = Path(os.path.abspath(target))
         if version is None:
@@ -329,7 +329,7 @@ class PipelineState:
         Raises:
             StateReadError: there is no history, or a part of it is damaged; nothing was written.
             StateWriteError: the disk refused; a file that was there is as it was.
-            ValueError: the target is a part of the state itself.
+            ValueError: the target is a part of the state itself, or of a store.
         """
         place = Path(os.path.abspath(target))
         self._exporter.bundle(place)

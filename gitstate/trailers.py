@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii
 from typing import Final
 
+_MAX_SERIAL: Final = 2**48
 _SUBJECT_LENGTH: Final = 72
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _SPACES: Final = re.compile(r"[\x00-\x20\x7f\x85\u2028\u2029]+")
@@ -101,8 +102,8 @@ def decode(content: bytes) -> Note:
         aware, utc = time.tzinfo is not None, time.astimezone(UTC)
     except (KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"not a commit message of gitstate: {error!r}") from error
-    if not aware or serial < 0:
-        raise ValueError("not a commit message of gitstate: no time zone, or a negative serial")
+    if not aware or not 0 <= serial < _MAX_SERIAL:
+        raise ValueError("not a commit message of gitstate: no time zone, or a serial out of range")
     return Note(operation, serial, utc, pid, host, keys, body, fields)
 
 

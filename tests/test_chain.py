@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from oracle import fork, forks, fresh, git, journal_of, leave, needs_git
 
-from gitstate import VersionNotFoundError, chain, draft
+from gitstate import StateReadError, VersionNotFoundError, chain, draft
 from gitstate.repository import Commit, Repository
 
 COUNT = 120
@@ -236,3 +236,68 @@ def test_who_reads_while_others_make_rows_is_told_nothing_wrong(path: Path) -> N
         leave(state)
     assert writer.finish() == spoiler.finish() == ["done"]
     _judge(path)
+
+
+def test_a_damaged_version_does_not_cost_the_way_to_the_others(path: Path) -> None:
+    state = fresh(path)
+    damaged = next(version.id for version in state.log() if version.serial == 60)
+    state.close()
+    packs = path.parent / ".pipeline/repo/objects/pack"
+    for pack in list(packs.glob("*.pack")):
+        content = pack.read_bytes()
+        for each in packs.glob(pack.stem + ".*"):
+            each.unlink()
+        git(state, "unpack-objects", "-q", input=content)
+    (path.parent / f".pipeline/repo/objects/{damaged[:2]}/{damaged[2:]}").unlink()
+    before = _rows(path).read_bytes()
+
+    for _ in range(2):
+        with pytest.raises(StateReadError) as caught:
+            fresh(path).read(at=60)
+        assert caught.value.code == "object-missing"
+        assert fresh(path).read(at=10) == {"n": 10}
+    assert _rows(path).read_bytes() == before
+
+    _rows(path).unlink()
+    with pytest.raises(StateReadError):
+        fresh(path).read(at=10)
+    assert fresh(path).read(at=100) == {"n": 100}
+
+
+def test_looking_for_a_version_keeps_nobody_from_a_checkpoint(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _rows(path).unlink()
+    state = fresh(path)
+    state.write({"n": COUNT + 1})
+    real = Repository.commit
+
+    def checkpointing(self: Repository, commit_id: str, *arguments: object) -> Commit:
+        monkeypatch.setattr(Repository, "commit", real)
+        state.checkpoint()
+        return real(self, commit_id)
+
+    reader = fresh(path)
+    reader.read()
+    monkeypatch.setattr(Repository, "commit", checkpointing)
+    reader.read(at=1)
+    monkeypatch.undo()
+
+    assert journal_of(path).stat().st_size > 0
+    assert not state._store.dirty
+
+
+@needs_git
+@pytest.mark.parametrize("serial", [2**48, 2**63, 2**70])
+def test_a_commit_with_an_absurd_number_is_not_one_of_ours(serial: int, path: Path) -> None:
+    state = fresh(path)
+    raw = git(state, "cat-file", "commit", "HEAD").decode()
+    raw = raw.replace(f"Serial: {COUNT}", f"Serial: {serial}")
+    made = git(state, "hash-object", "-t", "commit", "-w", "--stdin", input=raw.encode())
+    git(state, "update-ref", "refs/heads/main", made.decode().strip())
+    journal_of(path).unlink()
+
+    for at in (5, datetime(2026, 3, 1, 0, 10, tzinfo=UTC), "HEAD"):
+        with pytest.raises(StateReadError) as caught:
+            fresh(path).read(at=at)
+        assert caught.value.code == "not-a-commit"

@@ -275,3 +275,22 @@ def test_the_number_1_and_the_text_1_are_different_identities():
     old, new = [{"id": 1, "a": 1}, {"id": 2}], [{"id": "1", "a": 1}, {"id": 2, "b": 1}]
 
     assert [change.op for change in diff(old, new)] == ["add", "remove", "add"]
+
+
+def test_a_deep_pile_of_lists_is_looked_into_once(monkeypatch):
+    looks = 0
+
+    def counting(old, new):
+        nonlocal looks
+        looks += 1
+        return same(old, new)
+
+    monkeypatch.setattr("gitstate.diff.same", counting)
+    old, new = [*range(50)], [*range(49), "changed"]
+    for _ in range(150):
+        old, new = [old], [new]
+
+    (change,) = diff({"x": old}, {"x": new})
+
+    assert change.pointer == "/x" + "/0" * 150 + "/49"
+    assert looks < 120

@@ -3,7 +3,9 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,10 +123,23 @@ def test_without_history_there_is_nothing_to_export(path: Path, tmp_path: Path) 
     with pytest.raises(StateReadError) as caught:
         fresh(path).export_bundle(tmp_path / "out.bundle")
     assert caught.value.code == "no-history"
-    assert os.listdir(fresh(path).export(tmp_path / "folder")) == []
+    with pytest.raises(StateReadError) as caught:
+        fresh(path).export(tmp_path / "folder")
+    assert caught.value.code == "no-history"
+    assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("target", ["pipeline.json", ".pipeline/x", ".pipeline", "link/x"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "pipeline.json",
+        "pipeline.json.lock",
+        ".pipeline/x",
+        ".pipeline",
+        "link/x",
+        ".pipeline/o.d/x",
+    ],
+)
 def test_nothing_is_exported_into_the_state_itself(target: str, state: PipelineState) -> None:
     folder = state.path.parent
     (folder / "link").symlink_to(folder / ".pipeline" / "repo")
@@ -153,3 +168,46 @@ def test_a_refusal_leaves_an_older_file(name: str, state: PipelineState, tmp_pat
             state.export_bundle(target)
     assert target.read_text() == "older"
     assert sorted(os.listdir(tmp_path)) == [".pipeline", "older", *_own()]
+
+
+@needs_git
+def test_what_a_power_cut_left_of_a_loose_object_does_not_keep_the_whole_one_out(
+    state: PipelineState, tmp_path: Path
+) -> None:
+    state.close()
+    blob = git(state, "rev-parse", "HEAD:pipeline.json").decode().strip()
+    loose = state.git_dir / "objects" / blob[:2] / blob[2:]
+    loose.parent.mkdir(exist_ok=True)
+    for content in (b"", zlib.compress(b"garbage"), zlib.compress(b"blob 1\0x")):
+        loose.write_bytes(content)
+        bundle = fresh(state.path).export_bundle(tmp_path / "out.bundle")
+        _run("clone", "-q", "--mirror", bundle, tmp_path / "mirror")
+        _run("--git-dir", tmp_path / "mirror", "fsck", "--strict")
+        shutil.rmtree(tmp_path / "mirror")
+
+
+@pytest.mark.parametrize("content", [b"", zlib.compress(b"garbage"), zlib.compress(b"blob 1\0x")])
+def test_an_object_that_is_damaged_makes_no_bundle(
+    content: bytes, state: PipelineState, tmp_path: Path
+) -> None:
+    state.close()
+    loose = state.git_dir / "objects" / "12" / ("34" * 19)
+    loose.parent.mkdir(exist_ok=True)
+    loose.write_bytes(content)
+
+    with pytest.raises(StateReadError, match="cannot be read"):
+        state.export_bundle(tmp_path / "out.bundle")
+    assert not (tmp_path / "out.bundle").exists()
+
+
+@needs_git
+def test_a_pack_with_an_index_of_the_first_version_is_in_the_bundle(
+    state: PipelineState, tmp_path: Path
+) -> None:
+    state.close()
+    git(state, "-c", "pack.indexVersion=1", "repack", "-adfq")
+
+    bundle = fresh(state.path).export_bundle(tmp_path / "out.bundle")
+
+    _run("clone", "-q", "--mirror", bundle, tmp_path / "mirror")
+    assert _run("--git-dir", tmp_path / "mirror", "fsck", "--strict") == ""

@@ -119,8 +119,9 @@ class Repository:
         Raises:
             StateReadError: missing, damaged, or no commit that gitstate made (code `"not-a-commit"`).
         """
-        if commit_id in self._commits:
-            return self._commits[commit_id]
+        known = self._commits.get(commit_id)
+        if known is not None:
+            return known
         raw = self._unpack(made) if made else self._read(commit_id)
         try:
             commit = parse_commit(raw)
@@ -251,11 +252,11 @@ class Repository:
             OSError: the disk refused.
         """
         # What is loose first: a checkpoint meanwhile puts it into a pack, and never the other way round.
-        loose = {made.id: made for made in (*self._loose.all(), *self._journalled())}
+        loose = {made.id for made in (*self._loose.all(), *self._journalled())}
         head = {"HEAD": refs[BRANCH]} if BRANCH in refs else {}
         lines = [f"{at} {name}\n" for name, at in {**head, **refs}.items()]
         file.write("".join(("# v2 git bundle\n", *lines, "\n")).encode("utf-8", "surrogateescape"))
-        self._packs.write_whole(list(map(self._unpack, loose.values())), file)
+        self._packs.write_whole([self._read(each) for each in sorted(loose)], file)
 
     def drop_loose(self, object_ids: Iterable[str]) -> None:
         """Deletes the loose files of objects that a pack holds."""

@@ -168,19 +168,16 @@ class Packs:
             OSError: the disk refused.
         """
         while True:
-            with contextlib.ExitStack() as opened:
+            # A pack that a checkpoint, or a `git repack`, takes meanwhile: what it held is in another one by now.
+            with contextlib.ExitStack() as opened, contextlib.suppress(FileNotFoundError):
                 paths = self._paths()
                 packing, taken = self._begin(paths, set(), opened)
-                left_out = [path for path in paths if path not in taken]
-                if not left_out:
-                    packing.add(raws)
-                    packing.write(file)
-                    return
-            for path in left_out:
-                if path.exists():  # else a checkpoint, or a `git repack`, took it meanwhile
-                    for _ in self._contents(path):
-                        pass
-                    raise self._damaged(path, "its checksums do not match")
+                for path in paths:
+                    if path not in taken:
+                        packing.add(self._contents(path))
+                packing.add(raws)
+                packing.write(file)
+                return
 
     def problems(self) -> Iterator[str]:
         """One line for each pack with a damaged object."""
