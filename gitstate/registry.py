@@ -27,6 +27,8 @@ class _Registry:
         self.lock = threading.Lock()
         self.stores: weakref.WeakValueDictionary[str, Store] = weakref.WeakValueDictionary()
         self.recent: OrderedDict[str, Store] = OrderedDict()
+        # Those that were forgotten too, while somebody still holds them.
+        self.made: weakref.WeakSet[Store] = weakref.WeakSet()
 
 
 _registry = _Registry()
@@ -40,6 +42,7 @@ def open_store(state: Path) -> Store:
         store = _registry.stores.get(key)
         if store is None:
             _registry.stores[key] = store = Store(Layout(state))
+            _registry.made.add(store)
         _registry.recent[key] = store
         _registry.recent.move_to_end(key)
         while len(_registry.recent) > _MAX_RECENT:
@@ -66,7 +69,7 @@ def _start_anew_in_child() -> None:
 @atexit.register
 def _release_all() -> None:
     # dulwich's packs must not be left to the interpreter's last moments (PITFALLS D15).
-    for store in list(_registry.stores.values()):
+    for store in list(_registry.made):
         store.release()
 
 

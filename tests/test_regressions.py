@@ -6,6 +6,8 @@ import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -1133,3 +1135,22 @@ def test_a_damaged_record_among_those_of_another_process_is_damage_where_all_are
             state.write({"n": 4}) if then == "write" else state.checkpoint()
         assert caught.value.code == "journal-damaged"
     assert _journal(path).read_bytes() == content
+
+
+def test_a_program_that_ends_with_a_transaction_in_its_hands_says_nothing(path: Path) -> None:
+    # Something outside that refers to a function of the program keeps its variables to the interpreter's last moments.
+    program = """
+import os, sys
+from gitstate import PipelineState
+os.of_the_program = lambda: None
+state = PipelineState(sys.argv[1])
+with state.transaction() as txn:
+    txn.data["n"] = 1
+state.read(at=1)
+state.close()
+"""
+    command = [sys.executable, "-c", program, os.fspath(path)]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    assert (done.stdout, done.stderr) == ("", "")

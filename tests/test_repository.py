@@ -7,6 +7,7 @@ import errno
 import gc
 import hashlib
 import os
+import shutil
 import sys
 import threading
 import zlib
@@ -591,3 +592,116 @@ def test_an_index_of_an_unknown_format_is_an_error_with_a_name_whatever_is_asked
             ask()
     assert not handle.verify().ok
     assert handle.read() == {"n": 2}
+
+
+@pytest.mark.parametrize("content", [b"", b"no header", b"tree 123\n" + WHO + b"fix it\n"])
+def test_a_packed_commit_without_a_proper_header_is_an_error_with_a_name(
+    content: bytes, repository: Repository, tmp_path: Path
+) -> None:
+    made = _object(b"commit", content)
+    repository.pack([made], tmp_path, NO_OTHERS)
+
+    with pytest.raises(StateReadError) as caught:
+        repository.commit(made.id)
+
+    assert caught.value.code == "not-a-commit"
+
+
+def test_of_two_packs_with_an_object_one_may_be_damaged(
+    repository: Repository, tmp_path: Path
+) -> None:
+    contents = [b"%d" % number * 1000 for number in range(3)]
+    objects = [make_blob(content) for content in contents]
+    for start in range(2):
+        repository._packs.write(map(repository._unpack, objects[start:]), tmp_path, [])
+    packs = sorted((repository.git_dir / "objects/pack").glob("*.pack"))
+    for damaged in packs:
+        whole = damaged.read_bytes()
+        content = bytearray(whole)
+        content[20:-20] = bytes(len(content) - 40)
+        damaged.write_bytes(content)
+        repository.forget()
+
+        assert [repository.read(made.id) for made in objects[1:]] == contents[1:]
+
+        damaged.write_bytes(whole)
+
+
+def test_a_pack_that_somebody_wants_to_keep_is_kept_behind_the_checkpoint_that_wrote_it(
+    path: Path, tmp_path: Path
+) -> None:
+    state = fresh(path)
+    state.write({"n": 1})
+    leave(state)
+    trial = tmp_path / "trial"
+    shutil.copytree(path.parent / ".pipeline", trial / ".pipeline")
+    shutil.copy(path, trial)
+    other = fresh(trial / path.name)
+    other.checkpoint()
+    (name,) = (each for each in _packs(other.git_dir) if each.endswith(".pack"))
+    leave(other)
+    mark = (state.git_dir / "objects/pack" / name).with_suffix(".keep")
+    mark.write_text("mine")
+
+    fresh(path).checkpoint()
+
+    assert _packs(state.git_dir) == [
+        name.replace(".pack", each) for each in (".idx", ".keep", ".pack")
+    ]
+    assert mark.read_text() == "mine"
+
+
+@needs_git
+def test_a_repack_of_gits_while_everything_is_verified_is_no_damage(path: Path) -> None:
+    state = _many_packs(path)
+    repacked = []
+
+    def repack(call: Call) -> None:
+        if call.file.endswith((".pack", ".idx")) and not repacked:
+            repacked.append(call)
+            git(state, "repack", "-adq")
+
+    with file_calls(repack, reading=True):
+        report = state.verify()
+
+    assert repacked
+    assert report.ok
+
+
+@needs_git
+def test_a_chain_of_deltas_that_is_as_long_as_may_be_is_not_gone_on_with(path: Path) -> None:
+    state = fresh(path, max_backups=None)
+    for number in range(MAX_DEPTH + 1):
+        state.write({"n": number, "text": "what stays the same " * 20})
+    state.checkpoint()
+    leave(state)  # whoever comes next must look how long the chain is
+
+    state = fresh(path, max_backups=None)
+    state.write({"n": -1, "text": "what stays the same " * 20})
+    state.checkpoint()
+
+    (pack,) = (state.git_dir / "objects/pack").glob("*.pack")
+    told = git(state, "verify-pack", "-v", os.fspath(pack)).decode().splitlines()
+    lengths = [int(line.split()[3][:-1]) for line in told if line.startswith("chain length")]
+    assert max(lengths) == MAX_DEPTH
+    leave(state)
+
+
+def test_a_pack_that_becomes_shorter_while_it_is_copied_is_an_error_of_the_disk(
+    repository: Repository, tmp_path: Path
+) -> None:
+    objects = [make_blob(os.urandom(2000)) for _ in range(2)]
+    repository._packs.write(map(repository._unpack, objects[:1]), tmp_path, [])
+    (pack,) = (repository.git_dir / "objects/pack").glob("*.pack")
+    whole = pack.read_bytes()
+
+    def cut(call: Call) -> None:
+        if call.name == "open" and call.file == "building.pack":
+            os.truncate(pack, 1000)
+
+    with file_calls(cut), pytest.raises(StateWriteError, match="cannot write a pack"):
+        repository._packs.write(map(repository._unpack, objects[1:]), tmp_path, [pack])
+
+    assert [path.name for path in pack.parent.glob("*.pack")] == [pack.name]
+    pack.write_bytes(whole)
+    assert blob_id(repository.read(objects[0].id)) == objects[0].id

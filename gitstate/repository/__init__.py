@@ -62,7 +62,6 @@ EMPTY_TREE: Final = make_tree(None).id
 
 _CONFIG: Final = b"[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
 _MAX_CACHED_COMMITS: Final = 4096
-_TRIES: Final = 10
 
 _repositories: weakref.WeakSet[Repository] = weakref.WeakSet()
 _inherited: list[DiskObjectStore | None] = []
@@ -298,11 +297,10 @@ class Repository:
 
     def _listed(self, ask: Callable[[DiskObjectStore], Iterable[ObjectID]]) -> list[str]:
         """The ids that `ask` finds, however often a checkpoint, or a `git repack`, takes a pack meanwhile."""
-        for _ in range(_TRIES):
+        while True:
             with contextlib.suppress(PackFileDisappeared):
                 return [found.decode() for found in ask(self._opened())]
             self._close_objects()
-        return [found.decode() for found in ask(self._opened())]
 
     def _close_objects(self) -> None:
         objects, self._objects = self._objects, None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from dulwich.object_format import DEFAULT_OBJECT_FORMAT
 from dulwich.objects import ObjectID
-from dulwich.pack import DELTA_TYPES, Pack, write_pack_index_v2
+from dulwich.pack import DELTA_TYPES, Pack, PackFileDisappeared, write_pack_index_v2
 
 from gitstate import files
 from gitstate.errors import StateReadError, StateWriteError
@@ -289,19 +289,20 @@ class Packs:
         """
         pack = Pack(os.fspath(path.with_suffix("")), object_format=DEFAULT_OBJECT_FORMAT)
         try:
-            yield pack
+            try:
+                yield pack
+            except Exception as error:
+                # What they were looking at is part of the mapped file, which cannot be closed before they let go.
+                traceback.clear_frames(error.__traceback__)
+                raise
+            finally:
+                pack.close()
+        except PackFileDisappeared as error:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
         except Exception as error:  # dulwich raises whatever its parsers trip over (PITFALLS D9)
-            # What they were looking at is part of the mapped file, which cannot be closed before they let go.
-            traceback.clear_frames(error.__traceback__)
-            pack.close()
             if isinstance(error, OSError) and error.errno in _NOT_ITS_FAULT:
                 raise
             raise self._damaged(path, f"{type(error).__name__}: {error}") from error
-        except BaseException:
-            pack.close()
-            raise
-        else:
-            pack.close()
 
     def _read_back(self, path: Path, rows: list[Row], added: list[bytes]) -> None:
         """Sees that every object that was added has its hash, and that those that were copied are as they were."""
