@@ -483,15 +483,19 @@ def test_a_repack_of_gits_while_packs_are_written_together_is_no_error(path: Pat
     assert counted(judge(path, [], None)) == _all_numbers()
 
 
-@pytest.mark.parametrize("suffix", [".pack", ".idx"])
+@pytest.mark.parametrize(
+    ("suffix", "place"),
+    [(".pack", -30), (".idx", -30), (".idx", 8 + 1024 + 19)],
+    ids=["an object", "the checksum of the pack", "the name of an object"],
+)
 def test_a_damaged_pack_is_not_written_together_with_others_and_stays_as_it_is(
-    suffix: str, path: Path
+    suffix: str, place: int, path: Path
 ) -> None:
     state = _many_packs(path)
     pack = next((state.git_dir / "objects/pack").glob("*.pack"))
     damaged = pack.with_suffix(suffix)
     content = bytearray(damaged.read_bytes())
-    content[-30] ^= 0xFF
+    content[place] ^= 0x01
     damaged.chmod(0o644)
     damaged.write_bytes(content)
     assert "a pack is damaged" in " ".join(state.verify().problems)

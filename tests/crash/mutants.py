@@ -406,8 +406,8 @@ MUTANTS: Final = {
         "repository/packs.py",
         "            pack.index.check()\n            rows",
         "            rows",
-        "tests/test_regressions.py",
-        "an_index_that_git_cannot_read",
+        "tests/test_repository.py",
+        "a_damaged_pack_is_not_written_together",
     ),
     "an empty lock of Git's is taken away": Mutant(
         "repository/refs.py",
