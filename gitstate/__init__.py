@@ -27,7 +27,9 @@ from gitstate.errors import (
     StateValidationError,
     StateWriteError,
     VersionNotFoundError,
+    VersionPrunedError,
 )
+from gitstate.retention import PruneReport
 from gitstate.schema import PipelineSchema
 from gitstate.state import PipelineState
 from gitstate.transaction import StateTransaction
@@ -41,6 +43,7 @@ __all__ = [
     "PipelineSchema",
     "PipelineState",
     "Problem",
+    "PruneReport",
     "StateConflictError",
     "StateError",
     "StateLockError",
@@ -52,4 +55,5 @@ __all__ = [
     "VerifyReport",
     "Version",
     "VersionNotFoundError",
+    "VersionPrunedError",
 ]

@@ -1,5 +1,7 @@
 """Chain: the versions along the branch, newest first, by their number, or by the time at which they were current.
 
+Once older versions are pruned it begins with the oldest that is left, and named ones from before that stand alone.
+
 Whoever walks from the newest version to an old one reads each commit in between. So where each version is stands in a
 file beside the repository, which can be made of the commits again and is never flushed: what is in it counts only as
 far as the commits agree.
@@ -22,7 +24,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gitstate import files
-from gitstate.errors import StateError
+from gitstate.errors import StateError, StateReadError, VersionPrunedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +58,7 @@ class Chain:
         self._repository = repository
         # The newest version, and the number and id of the last row, that were found to agree.
         self._agreed: tuple[str, int, str] | None = None
+        self._known_boundary: tuple[frozenset[str], list[Commit]] = frozenset(), []
 
     def walk(self, head: str | None) -> Iterator[Commit]:
         """The commit `head` and its ancestors, newest first; none for None.
@@ -63,13 +66,50 @@ class Chain:
         Raises:
             StateReadError: one is missing or damaged; raised when the walk comes to it.
         """
+        boundary = self._repository.shallow.read() if head is not None else frozenset()
+        last: Commit | None = None
         while head is not None:
-            commit = self._repository.commit(head)
+            try:
+                commit = self._repository.commit(head)
+            except StateReadError:
+                # It may have been pruned since we began.
+                if last is not None and last.note.serial <= self.oldest():
+                    return
+                raise
             yield commit
-            head = commit.parents[0] if commit.parents else None
+            last = commit
+            head = commit.parents[0] if commit.parents and commit.id not in boundary else None
+
+    def oldest(self) -> int:
+        """The number of the oldest version that is kept along the branch; 1 where nothing was pruned.
+
+        Raises:
+            StateReadError: the repository does not say.
+        """
+        return max((commit.note.serial for commit in self._boundary()), default=1)
+
+    def keeps(self, commit_id: str, serial: int) -> bool:
+        """Whether a version of the branch has not been pruned: it is young enough, or stands alone.
+
+        Raises:
+            StateReadError: the repository does not say.
+        """
+        return serial >= self.oldest() or commit_id in self._repository.shallow.read()
+
+    def pruned(self, name: object, serial: int) -> VersionPrunedError:
+        """The error that a version was pruned."""
+        at = min(self._boundary(), key=lambda each: abs(each.note.serial - serial))
+        nearest = at.note.serial
+        return VersionPrunedError(
+            f"version {serial} has been pruned, older than what is kept: {name!r}: {self._layout.state}. Nothing was"
+            f" changed. The nearest that is kept is {nearest} ({at.id}); get_transaction_history() has the line of this one.",
+            name=str(name),
+            nearest=nearest,
+            path=self._layout.state,
+        )
 
     def at(self, head: str, serial: int) -> Commit | None:
-        """The version with a number among `head` and its ancestors, None where there is none.
+        """The version with a number among `head` and its ancestors, None where there is none, or none any more.
 
         Raises:
             StateReadError: a commit on the way to it is missing or damaged.
@@ -78,6 +118,9 @@ class Chain:
         steps = newest.note.serial - serial
         if steps < 0 or serial < 1:
             return None
+        boundary = self._boundary()
+        if boundary and serial <= max(each.note.serial for each in boundary):
+            return next((each for each in boundary if each.note.serial == serial), None)
         if steps > _NEAR:
             found = self._looked_up(newest, serial)
             if found is None and steps > _FAR and self._make_anew(head):
@@ -128,9 +171,27 @@ class Chain:
         """Whether the rows could be made anew: not where there is damage on the way, or the disk refuses."""
         with contextlib.suppress(OSError, StateError):
             rows = [_encode(commit) for commit in self.walk(head)]
-            files.replace(self._layout.serials, bytes(_ROW.size) + b"".join(reversed(rows)))
+            pruned = self._repository.commit(head).note.serial - len(rows)
+            unknown = bytes(_ROW.size) * (1 + pruned)
+            files.replace(self._layout.serials, unknown + b"".join(reversed(rows)))
             return True
         return False
+
+    def _boundary(self) -> list[Commit]:
+        """The versions behind which others were pruned, oldest first, as far as they can be read."""
+        at = self._repository.shallow.read()
+        known, found = self._known_boundary
+        if at != known:
+            found = []
+            for commit_id in at:
+                with contextlib.suppress(
+                    StateReadError
+                ):  # somebody else's, or damaged: verify says so
+                    found.append(self._repository.commit(commit_id))
+            found.sort(key=lambda each: each.note.serial)
+            if len(found) == len(at):
+                self._known_boundary = at, found
+        return found
 
     def _looked_up(self, newest: Commit, serial: int) -> Commit | None:
         """The version `serial` by its row; None where the rows cannot be used."""
@@ -152,7 +213,7 @@ class Chain:
         with contextlib.suppress(OSError), self._opened(os.O_RDONLY) as file:
             if not self._agrees(file, newest):
                 return None
-            low, high = 1, _last(file) + 1
+            low, high = self.oldest(), _last(file) + 1
             while low < high:
                 middle = (low + high) // 2
                 row = _read(file, middle)

@@ -14,7 +14,7 @@ from gitstate.lock import StateLock
 from gitstate.record import merge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from gitstate.effects import Effects
@@ -55,25 +55,16 @@ class Checkpoint:
             StateLockError: somebody else held the lock; everything is still in the journal.
             StateWriteError: the disk refused; everything is still in the journal.
         """
-        maintenance = StateLock(self._layout.maintenance_lock)
-        with contextlib.closing(maintenance):
-            try:
-                maintenance.acquire(0, "checkpoint")
-            except StateLockError:
-                return False  # one at a time (PITFALLS O7): the other one's serves us as well
-            try:
-                safe = "The journal still holds everything."
-                with files.Refused(
-                    StateWriteError, "cannot pack the journal", self._layout.store, safe
-                ):
-                    self._layout.sweep_scratch()
-                    return self._run(most)
-            finally:
-                maintenance.release()
+        safe = "The journal still holds everything."
+        refused = files.Refused(
+            StateWriteError, "cannot pack the journal", self._layout.store, safe
+        )
+        with refused, maintaining(self._layout, "checkpoint") as alone:
+            return alone and self._run(most)  # the other one's serves us as well
 
     def _run(self, most: int) -> bool:
         with self._exclusive():
-            self._settle()
+            settle(self._ledger, self._effects)
             journal = self._ledger.journal
             records, mark = journal.reread(), journal.mark
         merged = merge(records)
@@ -93,7 +84,7 @@ class Checkpoint:
         with self._exclusive():
             if self._ledger.journal is not journal:
                 raise _OvertakenError
-            self._settle()
+            settle(self._ledger, self._effects)
             safe = "The journal still holds everything."
             with files.Refused(
                 StateWriteError, "cannot flush the history", self._layout.git_dir, safe
@@ -106,10 +97,37 @@ class Checkpoint:
             self._ledger.begin(self._ledger.now, newer, mark.sequence)
             return not newer
 
-    def _settle(self) -> None:
-        """Makes the pending records durable and puts them in place."""
-        if self._ledger.pending:
-            self._ledger.flush()
-            while self._ledger.pending:
-                self._effects.apply(self._ledger.pending[0])
-                del self._ledger.pending[0]
+
+@contextlib.contextmanager
+def maintaining(layout: Layout, operation: str) -> Iterator[bool]:
+    """Whether nobody else rewrites what is packed, for a block: one at a time (PITFALLS O7).
+
+    Raises:
+        StateWriteError: the disk refused.
+    """
+    maintenance = StateLock(layout.maintenance_lock)
+    with contextlib.closing(maintenance):
+        try:
+            maintenance.acquire(0, operation)
+        except StateLockError:
+            yield False
+            return
+        try:
+            layout.sweep_scratch()
+            yield True
+        finally:
+            maintenance.release()
+
+
+def settle(ledger: Ledger, effects: Effects) -> None:
+    """Makes the pending records durable and puts them in place. Under the lock.
+
+    Raises:
+        StateWriteError: the disk refused; they are still pending.
+        StateConflictError: somebody else moved a ref.
+    """
+    if ledger.pending:
+        ledger.flush()
+        while ledger.pending:
+            effects.apply(ledger.pending[0])
+            del ledger.pending[0]

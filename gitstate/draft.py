@@ -18,7 +18,7 @@ from gitstate.repository import BRANCH, Commit, make_blob, make_commit, make_tre
 from gitstate.trailers import Note
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 BACKUPS: Final = "refs/backups/"
 CORRUPT: Final = "refs/corrupt/"
@@ -26,6 +26,9 @@ KEPT: Final = "Kept-As"
 """The field that tells a commit of bytes worth keeping from a version."""
 
 AUDIT: Final = "refs/audit/"
+ARCHIVE: Final = "refs/audit/archive"
+"""The lines of the audit trail that stand for pruned versions."""
+
 FAILURES: Final = "refs/audit/failures"
 UNVERSIONED: Final = "refs/audit/unversioned"
 """Transactions that changed the state without making a version (`backup_before_write=False`)."""
@@ -88,7 +91,7 @@ class Draft:
         extra: dict[str, str] | None = None,
     ) -> Head:
         """Puts a version whose state is `blob` on top of the branch; `head` is that version from then on."""
-        tree = make_tree(self._file_name, blob.id)
+        tree = make_tree({self._file_name: blob.id})
         serial = self.head.commit.note.serial + 1 if self.head else 1
         note = self._note(operation, serial, changed_keys, message, extra)
         parents = (self.head.commit.id,) if self.head else ()
@@ -109,7 +112,7 @@ class Draft:
         extra: dict[str, str],
     ) -> None:
         """Puts a line of the audit trail on `ref`: a commit of the empty tree, numbered as the version it came upon."""
-        tree = make_tree(None)
+        tree = make_tree({})
         serial = self.head.commit.note.serial if self.head else 0
         note = self._note(operation, serial, changed_keys, message, extra)
         parent = self._ref(ref)
@@ -122,7 +125,7 @@ class Draft:
         blob = make_blob(content)
         name = f"{CORRUPT}{blob.id[:16]}"
         if self._ref(name) is None:
-            tree = make_tree(self._file_name, blob.id)
+            tree = make_tree({self._file_name: blob.id})
             serial = self.head.commit.note.serial if self.head else 0
             made = make_commit(
                 tree.id, (), self._author, self._note("corrupt", serial, (), "", {KEPT: name})
@@ -134,6 +137,25 @@ class Draft:
     def pin(self, name: str, commit_id: str) -> None:
         """Names a version: a ref of its own keeps it beyond the window."""
         self._move(BACKUPS + name, commit_id)
+
+    def unpin(self, name: str) -> None:
+        """Takes a version's name away."""
+        self._move(BACKUPS + name, None)
+
+    def keep_archive(
+        self, lines: Mapping[bytes, GitObject], kept: Mapping[bytes, str], last: int
+    ) -> str:
+        """Puts files of audit lines into the archive, beside those that are `kept`; up to version `last`.
+
+        Gives the id of its commit. It has no parent: what it takes over it holds itself.
+        """
+        tree = make_tree({**kept, **{name: blob.id for name, blob in lines.items()}})
+        message = f"archive: versions 1 to {last}"
+        note = replace(self._note("prune", last, (), message, {KEPT: ARCHIVE}), serial=last)
+        made = make_commit(tree.id, (), self._author, note)
+        self._keep(*lines.values(), tree, made)
+        self._move(ARCHIVE, made.id)
+        return made.id
 
     def _note(
         self,
@@ -160,7 +182,7 @@ class Draft:
     def _keep(self, *objects: GitObject) -> None:
         self._objects.update((made.id, made) for made in objects)
 
-    def _move(self, name: str, new: str) -> None:
+    def _move(self, name: str, new: str | None) -> None:
         drafted = self._refs.get(name)
         expected = drafted.expected if drafted else (self._ref(name),)
         self._refs[name] = RefChange(name, expected, new)

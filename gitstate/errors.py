@@ -163,6 +163,20 @@ class VersionNotFoundError(StateError, LookupError):
         self.candidates = candidates
 
 
+class VersionPrunedError(VersionNotFoundError):
+    """The version has been pruned: its line of the audit trail is there, its state is not. Nothing was changed.
+
+    Attributes:
+        nearest: the number of the version next to it that is kept.
+    """
+
+    code = "version-pruned"
+
+    def __init__(self, message: str, *, name: str, nearest: int, path: Path) -> None:
+        super().__init__(message, name=name, path=path)
+        self.nearest = nearest
+
+
 def gone(path: Path) -> StateReadError:
     """The error for a state file that is not there although there is history."""
     return StateReadError(

@@ -7,23 +7,28 @@ from __future__ import annotations
 
 import heapq
 import re
+from datetime import datetime
 from itertools import islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from gitstate import pointer as pointers
+from gitstate.audit import Archive, as_in_the_trail, line_of
 from gitstate.diff import MISSING, diff, same
-from gitstate.draft import BACKUPS, FAILURES, KEPT, UNVERSIONED
+from gitstate.draft import ARCHIVE, BACKUPS, FAILURES, KEPT, UNVERSIONED
 from gitstate.errors import Problem, StateReadError, StateValidationError, VersionNotFoundError
 from gitstate.repository import BRANCH, EMPTY_TREE
 from gitstate.version import Version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
 
     from gitstate.diff import Change
     from gitstate.repository import Commit
     from gitstate.writer import Writer
+
+_Entry = tuple[tuple[int, bool, datetime], dict[str, Any]]
+"""A line of the audit trail behind what puts it in its place."""
 
 _HEX: Final = re.compile(r"[0-9a-fA-F]{4,40}")
 _HEAD: Final = re.compile(r"HEAD(?:~(\d{0,9}))?")
@@ -83,12 +88,16 @@ class History:
 
         Raises:
             VersionNotFoundError: there was none yet, or `moment` has no time zone.
+            VersionPrunedError: it is not kept any more.
         """
         check_aware(moment)
         head = self._head()
         found = self._store.chain.current_at(head, moment) if head else None
         if found is not None:
             return self.made(found)
+        for line in self._archive().before(self._store.chain.oldest()):
+            if datetime.fromisoformat(line["timestamp"]) <= moment:
+                raise self._store.chain.pruned(moment.isoformat(), line["serial"])
         raise VersionNotFoundError(
             f"there was no version yet at {moment.isoformat()}. The oldest is the last that log() gives.",
             name=str(moment),
@@ -144,17 +153,46 @@ class History:
     def audit(self, limit: int | None) -> list[dict[str, Any]]:
         """The audit trail, newest first: versions, changes that made none, and failures."""
         check_limit(limit)
-        refs = self._store.reader.refs()
-        trails = [
-            self._store.chain.walk(refs.get(name)) for name in (BRANCH, UNVERSIONED, FAILURES)
-        ]
+        trails = [self._versions(), self._events(UNVERSIONED), self._events(FAILURES)]
         # Ordered by serial, never by time alone (PITFALLS O6): what came upon a version stands behind it.
-        merged = heapq.merge(*trails, key=_audit_order, reverse=True)
-        return [_audit_line(commit) for commit in islice(merged, limit)]
+        merged = heapq.merge(*trails, key=itemgetter(0), reverse=True)
+        return [line for _, line in islice(merged, limit)]
+
+    def delete_backup(self, name: str, timeout: float | None) -> None:
+        """Takes a version's name away.
+
+        Raises:
+            VersionNotFoundError: there is no such name; nothing was changed.
+            StateError: as a transaction; nothing was changed.
+        """
+        with self._writer.changing("delete_backup", timeout) as found:
+            if not _may_be_named(name) or self._store.ref(BACKUPS + name) is None:
+                raise self.not_found(name, "the named ones are under refs/backups/")
+            draft = self._store.draft(self._writer.policy.author)
+            draft.unpin(name)
+            self._writer.commit(draft, found)
 
     def diff(self, a: Version | int | str, b: Version | int | str) -> list[Change]:
         """The changes that lead from version `a` to version `b`."""
         return diff(self.version(a).read(), self.version(b).read())
+
+    def _versions(self) -> Iterator[_Entry]:
+        """The lines of the versions, newest first, pruned ones from the archive."""
+        oldest = 1
+        for commit in self._store.chain.walk(self._head()):
+            oldest = commit.note.serial
+            yield _entry(commit)
+        if oldest > 1:
+            # Asked behind the walk: what was pruned in its course is there by now.
+            for line in self._archive().before(oldest):
+                moment = datetime.fromisoformat(line["timestamp"])
+                yield (line["serial"], False, moment), as_in_the_trail(line)
+
+    def _events(self, ref: str) -> Iterator[_Entry]:
+        return map(_entry, self._store.chain.walk(self._store.reader.refs().get(ref)))
+
+    def _archive(self) -> Archive:
+        return Archive(self._store.repository, self._store.reader.refs().get(ARCHIVE))
 
     def _log(
         self, since: datetime | None, until: datetime | None, operation: str | None
@@ -173,6 +211,10 @@ class History:
         """Whether a version changed the value to which `parts` lead. No state is read where its message tells."""
         if parts[0] not in version.changed_keys or len(parts) == 1:
             return parts[0] in version.changed_keys
+        if version.parents and version.serial <= self._store.chain.oldest():
+            return (
+                True  # what it was before is pruned, and the message says that its key has changed
+            )
         before = [self.made(self._store.repository.commit(parent)) for parent in version.parents]
         old = value_at(before[0].read(), parts) if before else MISSING
         return not same(old, value_at(version.read(), parts))
@@ -211,6 +253,8 @@ class History:
         head = self._head()
         found = self._store.chain.at(head, serial) if head else None
         if found is None:
+            if 0 < serial < self._store.chain.oldest():
+                raise self._store.chain.pruned(serial, serial)
             newest = self._store.repository.commit(head).note.serial if head else 0
             raise self.not_found(serial, f"the serials are 1 to {newest}")
         return found
@@ -222,6 +266,8 @@ class History:
             found = self._store.chain.at(head, newest - steps)
             if found is not None:
                 return found
+            if 0 < newest - steps < self._store.chain.oldest():
+                raise self._store.chain.pruned(name, newest - steps)
         raise self.not_found(name, "history does not go back that far")
 
     def _by_prefix(self, prefix: str) -> Commit:
@@ -236,16 +282,45 @@ class History:
                 if error.code != "not-a-commit":
                     damage = error
                 continue
-            if commit.tree != EMPTY_TREE and KEPT not in commit.note.extra:
+            version = commit.tree != EMPTY_TREE and KEPT not in commit.note.extra
+            if version and self._keeps(commit.id, commit.note.serial):
                 found.append(commit)
         if len(found) == 1:
             return found[0]
         if found:
             ids = tuple(commit.id for commit in found)
             raise self.not_found(prefix, f"several versions begin so: {', '.join(ids)}", ids)
+        self._refuse_pruned(prefix)  # a power cut may bring back what is left of one
         if damage is not None:
             raise damage
         raise self.not_found(prefix, "log() lists the versions")
+
+    def kept(self, commit_id: str) -> Commit:
+        """The commit of a version that another one names.
+
+        Raises:
+            VersionPrunedError: it is not kept any more.
+            StateReadError: it is missing or damaged.
+        """
+        try:
+            commit = self._store.repository.commit(commit_id)
+        except StateReadError as error:
+            if error.code == "object-missing":
+                self._refuse_pruned(commit_id)
+            raise
+        if not self._keeps(commit.id, commit.note.serial):
+            raise self._store.chain.pruned(commit_id, commit.note.serial)
+        return commit
+
+    def _keeps(self, commit_id: str, serial: int) -> bool:
+        """Whether a version has not been pruned, though its objects may still be there."""
+        return self._store.chain.keeps(commit_id, serial) or commit_id in self._named().values()
+
+    def _refuse_pruned(self, prefix: str) -> None:
+        for line in self._archive().before(self._store.chain.oldest()):
+            made_id, serial = line["commit"], line["serial"]
+            if made_id.startswith(prefix) and not self._keeps(made_id, serial):
+                raise self._store.chain.pruned(prefix, serial)
 
     def not_found(
         self, name: object, hint: str, candidates: tuple[str, ...] = ()
@@ -291,6 +366,11 @@ def min_of(window: int | None, limit: int) -> int:
     return limit if window is None else min(window, limit)
 
 
+def _may_be_named(name: object) -> bool:
+    """Whether a backup may have that name, or an imported one."""
+    return isinstance(name, str) and all(map(_BACKUP_NAME.fullmatch, name.split("/")))
+
+
 def _check_name(name: object) -> None:
     if not isinstance(name, str) or not _BACKUP_NAME.fullmatch(name):
         raise _bad_name(
@@ -322,23 +402,6 @@ def value_at(document: object, parts: list[str]) -> object:
         return MISSING
 
 
-def _audit_order(commit: Commit) -> tuple[int, bool, datetime]:
-    return commit.note.serial, commit.tree == EMPTY_TREE, commit.note.time
-
-
-def _audit_line(commit: Commit) -> dict[str, Any]:
-    note = commit.note
-    event = commit.tree == EMPTY_TREE
-    failed = "Reason" in note.extra
-    details: dict[str, Any] = {"changed_keys": list(note.changed_keys)}
-    if failed:
-        details = {"error": note.extra.get("Error", ""), "reason": note.extra["Reason"]}
-    return {
-        "timestamp": note.time.isoformat(timespec="microseconds"),
-        "operation": f"{note.operation}_{'rollback' if failed else 'commit'}",
-        "success": not failed,
-        "pid": note.pid,
-        "host": note.host,
-        "commit": None if event else commit.id,
-        "details": details,
-    }
+def _entry(commit: Commit) -> _Entry:
+    order = commit.note.serial, commit.tree == EMPTY_TREE, commit.note.time
+    return order, line_of(commit)

@@ -29,11 +29,11 @@ class GitObject(NamedTuple):
 
 
 class RefChange(NamedTuple):
-    """A ref to move: its full name, the ids it may be at (None: absent), and the id it gets."""
+    """A ref to move: its full name, the ids it may be at (None: absent), and the id it gets, None for it to go."""
 
     name: str
     expected: tuple[str | None, ...]
-    new: str
+    new: str | None
 
 
 class StateChange(NamedTuple):
@@ -53,7 +53,7 @@ class StateChange(NamedTuple):
     temporary: str
     identity: Identity
     replaces: tuple[Identity, ...]
-    refs: tuple[tuple[str, str], ...] = ()
+    refs: tuple[tuple[str, str | None], ...] = ()
     content: bytes | None = None
 
 
@@ -75,7 +75,7 @@ class Standing:
         """Where `record` leaves what stood here; it keeps track of the refs in `follows`."""
         if record.aborts is not None:
             return self
-        moved = {change.name: change.new for change in record.refs if change.name in follows}
+        moved = {c.name: c.new for c in record.refs if c.name in follows and c.new is not None}
         state, placed = record.adopts or self.state, self.placed
         if record.state is not None:
             state, placed = record.state.blob, record.state.identity

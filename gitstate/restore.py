@@ -35,7 +35,6 @@ class Restorer:
     def __init__(self, writer: Writer, history: History) -> None:
         self._writer = writer
         self._history = history
-        self._repository = writer.store.repository
 
     def restore_part(self, name: Version | int | str, pointer: str, timeout: float | None) -> None:
         """Makes the value at `pointer` what it was at a version, or removes it if it was not there then.
@@ -85,7 +84,7 @@ class Restorer:
             StateError: as a transaction; nothing was changed.
         """
         with self._writer.changing("restore", timeout) as found:
-            target = self._repository.commit(self._history.version(name).id)
+            target = self._history.kept(self._history.version(name).id)
             draft = self._writer.draft_over(found)
             self._put_back(draft, found, target, message=f"restore: {_named(target)}", extra={})
 
@@ -93,7 +92,7 @@ class Restorer:
         """Commits the state before the last change that has not been undone yet, and gives that new version.
 
         Raises:
-            VersionNotFoundError: nothing is left to undo; nothing was changed.
+            VersionNotFoundError: nothing is left to undo, or that is pruned; nothing was changed.
             StateError: as a transaction; nothing was changed.
         """
         with self._writer.changing("undo", timeout) as found:
@@ -106,7 +105,7 @@ class Restorer:
         """Commits the state that the last undo took back, and gives that new version.
 
         Raises:
-            VersionNotFoundError: nothing is left to redo; nothing was changed.
+            VersionNotFoundError: nothing is left to redo, or that is pruned; nothing was changed.
             StateError: as a transaction; nothing was changed.
         """
         with self._writer.changing("redo", timeout) as found:
@@ -135,7 +134,7 @@ class Restorer:
         if draft.head is not None:
             undone = self._stands_for(draft.head.commit)
             if undone.parents:
-                return undone, self._stands_for(self._repository.commit(undone.parents[0]))
+                return undone, self._stands_for(self._history.kept(undone.parents[0]))
         raise self._history.not_found("undo", "there is nothing left to undo")
 
     def _redoable(self, draft: Draft) -> tuple[Commit, Commit]:
@@ -143,17 +142,17 @@ class Restorer:
         commit = draft.head.commit if draft.head is not None else None
         while commit is not None and _REDOES in commit.note.extra:
             # What that undo was built on is where things stand again.
-            undo = self._repository.commit(commit.note.extra[_REDOES])
-            commit = self._repository.commit(undo.parents[0]) if undo.parents else None
+            undo = self._history.kept(commit.note.extra[_REDOES])
+            commit = self._history.kept(undo.parents[0]) if undo.parents else None
         if commit is None or _UNDOES not in commit.note.extra:
             raise self._history.not_found("redo", "there is nothing left to redo")
-        return commit, self._repository.commit(commit.note.extra[_UNDOES])
+        return commit, self._history.kept(commit.note.extra[_UNDOES])
 
     def _stands_for(self, commit: Commit) -> Commit:
         """The version whose state a commit shows: an undo shows an older one's, a redo that which was undone."""
         extra = commit.note.extra
         if _RESTORES in extra and (_UNDOES in extra or _REDOES in extra):
-            return self._repository.commit(extra[_RESTORES])
+            return self._history.kept(extra[_RESTORES])
         return commit
 
 

@@ -24,6 +24,7 @@ from gitstate.policy import (
 )
 from gitstate.registry import forget_store, open_store
 from gitstate.restore import Restorer
+from gitstate.retention import PruneReport, Retention, keep_window
 from gitstate.schema import PipelineSchema, summarize, validate
 from gitstate.transaction import StateTransaction
 from gitstate.verify import VerifyReport, verify
@@ -280,6 +281,15 @@ class PipelineState:
         """
         return self._history.create_backup(name, self._policy.timeout)
 
+    def delete_backup(self, name: str) -> None:
+        """Takes a name away that `create_backup` gave. The version goes with the next prune if it is older than the window.
+
+        Raises:
+            VersionNotFoundError: no version is called so; nothing was changed.
+            StateError: as `transaction`; nothing was changed.
+        """
+        self._history.delete_backup(name, self._policy.timeout)
+
     @property
     def backup_manager(self) -> Self:
         """This handle: `state.backup_manager.create_backup()` is `state.create_backup()`."""
@@ -346,15 +356,29 @@ class PipelineState:
         """
         self._store.checkpoint(self._policy.timeout)
 
+    def prune(self, *, dry_run: bool = False) -> PruneReport:
+        """Forgets the versions that are older than the `max_backups` before the current one, and gives their space back.
+
+        Named backups stay, and every line of `get_transaction_history`. With `dry_run` nothing is changed: the report
+        says what would go.
+
+        Raises:
+            StateReadError: the history is damaged; no version was forgotten.
+            StateLockError: somebody held the lock; the history is whole, with more or fewer versions in it.
+            StateWriteError: the disk refused; the history is whole, with more or fewer versions in it.
+        """
+        retention, window = Retention(self._store, self._policy), self._max_backups()
+        return retention.plan(window) if dry_run else retention.prune(window)
+
     def close(self) -> None:
-        """Makes a checkpoint if this process has written since the last one, and closes all files.
+        """Prunes and makes a checkpoint if this process has written since the last one, and closes all files.
 
         Everything is committed and durable without it, so where it cannot be made, by a full disk or a busy lock, that is
         a warning in the log `gitstate`, and whoever is next makes it.
         """
         store, self._opened = self._store, None
         try:
-            store.checkpoint_quietly(self._policy.timeout)
+            keep_window(store, self._policy)
         finally:
             forget_store(store)
 

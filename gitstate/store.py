@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 from gitstate import files
 from gitstate.chain import Chain
-from gitstate.checkpoint import Checkpoint
+from gitstate.checkpoint import Checkpoint, settle
 from gitstate.draft import FAILURES, UNVERSIONED, Draft, Head
 from gitstate.effects import Effects
 from gitstate.errors import (
@@ -178,7 +178,8 @@ class Store:
         self._ensure_store(settings)
         ledger = self._ledger
         self.file.settle(found)
-        adopts = found.blob if found.foreign and draft.state is None else None
+        kept = draft.head is not None and draft.head.blob == found.blob
+        adopts = found.blob if found.foreign and kept and draft.state is None else None
         # Preparing and flushing the new file first makes a full disk show before the commit point (PITFALLS O5).
         state = self.file.prepare(draft, found)
         record = Record(ledger.journal.next_sequence, draft.objects, draft.refs, state, adopts)
@@ -205,6 +206,23 @@ class Store:
         sequence = self._ledger.journal.next_sequence
         self._ledger.note(Record(sequence, draft.objects, draft.refs))
         self._note_size()
+
+    def settle(self) -> None:
+        """Makes what was noted durable, and puts everything in place. Under the lock.
+
+        Raises:
+            StateWriteError: the disk refused; the notes are still to be put in place.
+            StateConflictError: somebody else moved a ref.
+        """
+        settle(self._ledger, self._effects)
+
+    def journalled(self) -> set[str]:
+        """The ids of the objects that the journal holds.
+
+        Raises:
+            StateReadError: it is damaged.
+        """
+        return {made.id for made in _journalled(self.layout)}
 
     # -- without the lock ----------------------------------------------------------------------------------------
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gitstate.draft import AUDIT, BACKUPS
+from gitstate.audit import Archive
+from gitstate.draft import ARCHIVE, AUDIT, BACKUPS
 from gitstate.errors import StateError, StateReadError
 from gitstate.repository import BRANCH
 
@@ -75,9 +76,19 @@ def _chain(store: Store, _: float | None) -> Iterator[str]:
         if not commit.parents and serial != 1:
             yield f"the oldest version ({commit.id}) is number {serial}"
         newer = commit
+    if newer is not None and (oldest := newer.note.serial) > 1:
+        if oldest != store.chain.oldest():
+            yield f"the history ends at version {oldest}, and should at {store.chain.oldest()}"
+        archive = Archive(repository, store.reader.refs(recover=False).get(ARCHIVE))
+        if archive.last < oldest - 1:
+            yield f"{ARCHIVE} ends at version {archive.last}, and the history begins at {oldest}"
+        yield from archive.problems()
 
 
 def _refs(store: Store, _: float | None) -> Iterator[str]:
+    for at in sorted(store.repository.shallow.read()):
+        if not store.repository.readable(at):
+            yield f"the history should begin at {at}, which cannot be read"
     for name, at in store.reader.refs(recover=False).items():
         if name.startswith("refs/replace/"):
             # Git would show another object in its place; gitstate would not (PITFALLS D27).

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from gitstate import codec
+from gitstate.errors import StateReadError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -72,6 +73,7 @@ class Version:
 
         Raises:
             StateReadError: it is missing from the repository, or damaged.
+            VersionPrunedError: it is not kept any more.
         """
         self._store.reader.look()
         return codec.decode(self.content(), allow_nan=self._allow_nan)
@@ -81,9 +83,15 @@ class Version:
 
         Raises:
             StateReadError: they are missing from the repository, or damaged.
+            VersionPrunedError: they are not kept any more.
         """
         repository = self._store.repository
-        return repository.read(repository.file_id(self._tree, self._store.layout.file_name))
+        try:
+            return repository.read(repository.file_id(self._tree, self._store.layout.file_name))
+        except StateReadError as error:
+            if error.code == "object-missing" and self.serial < self._store.chain.oldest():
+                raise self._store.chain.pruned(self.short_id, self.serial) from error
+            raise
 
     def __str__(self) -> str:
         return self.id

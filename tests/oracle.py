@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from gitstate import PipelineState, Version
+from gitstate import PipelineState, Version, VersionPrunedError
 from gitstate.draft import FAILURES, UNVERSIONED
 from gitstate.journal import read_all
 from gitstate.record import effective
@@ -66,11 +66,12 @@ def judge(
     in_flight: Sequence[Sequence[Document]] | None = (),
     *,
     edit: Document | None = None,
+    window: int | None = None,
     first: str = "read",
     then: str = "recover and commit",
     stock_git: bool = True,
 ) -> list[Document]:
-    """The documents of all versions, oldest first, once everything holds that was promised.
+    """The documents of all versions that are kept, oldest first, once everything holds that was promised.
 
     Args:
         path: the state file, used by no living process.
@@ -78,6 +79,8 @@ def judge(
         in_flight: what the interrupted call may have added, all of it or nothing: each alternative is the documents of
             its versions. None: there were other writers, nobody knows.
         edit: what somebody else saved into the file without a transaction; it must not be lost either.
+        window: how many versions before the current one must be there, if older ones may have been pruned; their lines of
+            the audit trail must be there all the same, and a prune must be able to finish what another one has begun.
         first: the call by which the store is opened: recovery may not depend on it.
         then: what to do with the state afterwards: "recover" it again, which must change nothing, "commit" another
             transaction, which must work without further ado, or both.
@@ -89,11 +92,10 @@ def judge(
         found = _opened_by(state, first)
         history = list(state.log())[::-1]
         documents = [version.read() for version in history]
-        _judge_chain(history)
-        if first == "backup" and edit is not None and documents[-1:] == [edit]:
-            _judge_history(documents[:-1], history[:-1], acknowledged, in_flight)
-        else:
-            _judge_history(documents, history, acknowledged, in_flight)
+        pruned = _judge_chain(history, window)
+        own = history[:-1] if first == "backup" and edit and documents[-1:] == [edit] else history
+        _judge_history(documents[: len(own)], own, acknowledged, in_flight, pruned)
+        _judge_trail(state, history, acknowledged)
         _judge_file(before, documents, acknowledged, in_flight, edit)
         if found is not None and found != (documents[-1] if documents else {}) and found != edit:
             raise AssertionError(f"read() gave {found}, the newest version is {documents[-1:]}")
@@ -110,7 +112,9 @@ def judge(
         if "recover" in then and state.git_dir.is_dir():
             _judge_second_recovery(state)
         if "commit" in then:
-            _judge_usable(path, documents, stock_git=stock_git)
+            _judge_usable(path, documents, pruned, stock_git=stock_git)
+        if "commit" in then and window is not None:
+            _judge_prunable(path, window, stock_git=stock_git)
     finally:
         leave(state)
     return documents
@@ -245,11 +249,17 @@ def _opened_by(state: PipelineState, first: str) -> Document | None:
     return None
 
 
-def _judge_chain(history: Sequence[Version]) -> None:
+def _judge_chain(history: Sequence[Version], window: int | None) -> int:
+    """How many versions have been pruned: all that are older than the oldest."""
+    pruned = history[0].serial - 1 if history else 0
+    assert not pruned or (window is not None and len(history) > window), f"{pruned} pruned"
     serials = [version.serial for version in history]
-    assert serials == list(range(1, len(history) + 1)), f"serials {serials}"
+    assert serials == list(range(pruned + 1, pruned + len(history) + 1)), f"serials {serials}"
     parents = [version.parents for version in history]
-    assert parents == [(), *((version.id,) for version in history[:-1])][: len(history)], "parents"
+    first = parents[0] if pruned else ()
+    assert parents == [first, *((version.id,) for version in history[:-1])][: len(history)]
+    assert len(first) == bool(pruned), "parents"
+    return pruned
 
 
 def _judge_history(
@@ -257,14 +267,37 @@ def _judge_history(
     history: Sequence[Version],
     acknowledged: Sequence[Ack],
     in_flight: Sequence[Sequence[Document]] | None,
+    pruned: int,
 ) -> None:
     known = {version.id: document for version, document in zip(history, documents, strict=True)}
+    gone = [ack for ack in acknowledged if ack.id not in known]
+    assert len(gone) <= pruned, f"lost: the acknowledged versions {gone}"
     for ack in acknowledged:
-        assert ack.id in known, f"lost: the acknowledged version {ack.id} {ack.document}"
-        assert known[ack.id] == ack.document, f"{ack.id}: {known[ack.id]} is not {ack.document}"
+        if ack not in gone:
+            assert known[ack.id] == ack.document, f"{ack.id}: {known[ack.id]} is not {ack.document}"
     if in_flight is not None:
-        allowed = _allowed(acknowledged, in_flight)
+        allowed = [all_of_it[pruned:] for all_of_it in _allowed(acknowledged, in_flight)]
         assert documents in allowed, f"the history is {documents}, not one of {allowed}"
+
+
+def _judge_trail(
+    state: PipelineState, history: Sequence[Version], acknowledged: Sequence[Ack]
+) -> None:
+    """Versions may be forgotten on purpose, and not a line of the audit trail."""
+    trail = [line for line in state.get_transaction_history(None) if line["commit"]]
+    ids = [line["commit"] for line in trail][::-1]
+    pruned = history[0].serial - 1 if history else 0
+    assert ids[pruned:] == [version.id for version in history], "the audit trail's newest versions"
+    assert len(set(ids)) == len(ids), "versions are twice in the audit trail"
+    assert all(line["success"] for line in trail), "a version is no failure"
+    named = {version.id for version in state.list_backups(None)}
+    for ack in acknowledged:
+        assert ack.id in ids, f"{ack.id} is not in the audit trail"
+        try:
+            assert state.read(at=ack.id) == ack.document
+        except VersionPrunedError:  # one that had a name may wait for the next prune
+            assert ack.id in ids[:pruned], f"{ack.id} is not pruned"
+            assert ack.id not in named, f"{ack.id} has a name"
 
 
 def _judge_file(
@@ -300,12 +333,12 @@ def _judge_second_recovery(state: PipelineState) -> None:
     assert once == twice, f"a second recovery changed {set(once.items()) ^ set(twice.items())}"
 
 
-def _judge_usable(path: Path, documents: list[Document], *, stock_git: bool) -> None:
+def _judge_usable(path: Path, documents: list[Document], pruned: int, *, stock_git: bool) -> None:
     state = fresh(path)
     with state.transaction() as txn:
         txn.data["probe"] = len(documents)
     assert txn.version is not None
-    assert txn.version.serial == len(documents) + 1
+    assert txn.version.serial == pruned + len(documents) + 1
     assert leftovers(path) == [], f"left behind: {leftovers(path)}"
     newest = [version.read() for version in state.log(2)]
     assert newest == [{**(documents or [{}])[-1], "probe": len(documents)}, *documents[-1:]]
@@ -317,6 +350,26 @@ def _judge_usable(path: Path, documents: list[Document], *, stock_git: bool) -> 
         state.checkpoint()
         assert rubble(path) == [], f"left behind by a checkpoint: {rubble(path)}"
         judge_disk(state, stock_git=stock_git)
+    leave(state)
+
+
+def _judge_prunable(path: Path, window: int, *, stock_git: bool) -> None:
+    """Whatever was interrupted, the next prune leaves the window, and nothing that nobody needs."""
+    state = fresh(path, max_backups=window)
+    newest = [version.id for version in state.log(window + 1)]
+    trail = state.get_transaction_history(None)
+    state.prune()
+    assert [version.id for version in state.log()] == newest
+    assert state.get_transaction_history(None) == trail
+    kept = {*newest, *(version.id for version in state.list_backups(None))}
+    for gone in {line["commit"] for line in trail} - {None, *kept}:
+        with pytest.raises(VersionPrunedError):
+            state.read(at=gone)
+    if rubble(path) == []:
+        judge_disk(state, stock_git=stock_git)
+    if GIT and stock_git:
+        useless = git(state, "fsck", "--unreachable", "--no-reflogs", "--no-progress")
+        assert not useless.strip(), f"not given back: {useless!r}"
     leave(state)
 
 

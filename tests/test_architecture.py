@@ -17,11 +17,11 @@ ROWS = [
     {"schema", "lock", "generations", "part", "record"},
     {"journal", "repository"},
     {"draft", "layout", "ledger"},
-    {"policy", "effects", "chain"},
+    {"policy", "effects", "chain", "audit"},
     {"checkpoint", "reader", "recovery", "statefile"},
     {"store"},
     {"registry", "verify", "version", "writer"},
-    {"history", "transaction"},
+    {"history", "transaction", "retention"},
     {"restore", "export"},
     {"state"},
     {"__init__"},
@@ -38,6 +38,7 @@ PUBLIC = [
     "PipelineSchema",
     "PipelineState",
     "Problem",
+    "PruneReport",
     "StateConflictError",
     "StateError",
     "StateLockError",
@@ -49,6 +50,7 @@ PUBLIC = [
     "VerifyReport",
     "Version",
     "VersionNotFoundError",
+    "VersionPrunedError",
 ]
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -50,6 +50,7 @@ from gitstate import (
     StateReadError,
     StateValidationError,
     Version,
+    VersionNotFoundError,
 )
 
 pytestmark = forks
@@ -83,6 +84,7 @@ class Workload:
         act: what dies at one file call after the other.
         in_flight: what `act` may have added to the history when it dies, all of it or nothing: alternatives.
         edit: what somebody else saves into the state file in between.
+        window: how many versions before the current one are kept, where older ones may be pruned.
         then: what else must hold, given the state file and the events that were told.
     """
 
@@ -90,6 +92,7 @@ class Workload:
     act: Callable[[PipelineState, Acks], None]
     in_flight: list[list[Document]] = field(default_factory=list)
     edit: Document | None = None
+    window: int | None = None
     then: Callable[[Path, list[str]], None] = lambda path, events: None
 
 
@@ -142,6 +145,19 @@ def _packed_and_more(path: Path, ack: Acks) -> PipelineState:
         ack(state.write({"n": number}))
         if number in {2, 4}:
             state.checkpoint()
+    return state
+
+
+def _more_than_the_window(path: Path, ack: Acks) -> PipelineState:
+    """A window of two with a name beyond it, pruned once, and gone on since."""
+    state = PipelineState(path, max_backups=2)
+    for number in range(1, 9):
+        ack(state.write({"n": number}))
+        if number == 3:
+            state.create_backup("keep")
+        if number == 6:
+            _roll_back(state, ack)
+            state.prune()
     return state
 
 
@@ -199,6 +215,26 @@ def _find_backup(path: Path, events: list[str]) -> None:
     leave(state)
 
 
+def _still_named(path: Path, events: list[str]) -> None:
+    state = fresh(path)
+    assert state.read(at="keep") == {"n": 3}
+    leave(state)
+
+
+def _unname(state: PipelineState, ack: Acks) -> None:
+    state.delete_backup("keep")
+    ack.event("unnamed")
+
+
+def _named_until_told(path: Path, events: list[str]) -> None:
+    if "unnamed" not in events:
+        return
+    state = fresh(path)
+    with pytest.raises(VersionNotFoundError):
+        state.read(at="keep")
+    leave(state)
+
+
 def _refuse_an_edit(state: PipelineState, ack: Acks) -> None:
     def save(call: Call) -> None:
         if flushes_journal(call):
@@ -230,6 +266,13 @@ WORKLOADS = {
     "named backup": Workload(_three_versions, _name_backup, then=_find_backup),
     "checkpoint": Workload(_packed_and_more, lambda state, ack: state.checkpoint()),
     "close": Workload(_many_versions, lambda state, ack: state.close()),
+    "prune": Workload(
+        _more_than_the_window, lambda state, ack: state.prune(), window=2, then=_still_named
+    ),
+    "prune and close": Workload(
+        _more_than_the_window, lambda state, ack: state.close(), window=2, then=_still_named
+    ),
+    "name taken away": Workload(_more_than_the_window, _unname, window=2, then=_named_until_told),
 }
 
 
@@ -286,6 +329,7 @@ def _kill_at(
             acknowledged,
             workload.in_flight if died else (),
             edit=workload.edit,
+            window=workload.window,
             first=("read", "log", "backup", "verify")[number % 4],
             then=("recover", "commit")[number % 2],
         )

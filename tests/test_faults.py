@@ -23,11 +23,15 @@ REFUSALS = ("ENOSPC", "EIO", "EDQUOT", "EMFILE", "EACCES", "EROFS")
 
 @dataclass(frozen=True)
 class Work:
-    """What is prepared, what runs while calls fail, and which versions that makes if it succeeds."""
+    """What is prepared, what runs while calls fail, and which versions that makes if it succeeds.
+
+    With a `window` older versions may be pruned, but for the one named "keep", the first.
+    """
 
     prepare: Callable[[PipelineState], None]
     act: Callable[[PipelineState], object]
     makes: list[Document]
+    window: int | None = None
 
 
 def _counts(state: PipelineState, *numbers: int) -> None:
@@ -52,6 +56,17 @@ def _look(state: PipelineState) -> None:
     state.verify()
 
 
+def _name_and_go_on(state: PipelineState) -> None:
+    _counts(state, 1)
+    state.create_backup("keep")
+    _counts(state, 2, 3)
+
+
+def _prune(state: PipelineState) -> None:
+    """Of three versions all but the newest, and a named one, which must stay."""
+    PipelineState(state.path, max_backups=0).prune()
+
+
 def _forget(state: PipelineState) -> None:
     leave(state)
 
@@ -71,6 +86,15 @@ WORKS = {
     ),
     "checkpoint": Work(lambda state: _counts(state, 1, 2), lambda state: state.checkpoint(), []),
     "close": Work(lambda state: _counts(state, 1, 2), lambda state: state.close(), []),
+    "prune": Work(_name_and_go_on, _prune, [], window=0),
+    "prune of a new process": Work(
+        lambda state: (_name_and_go_on(state), _forget(state))[0], _prune, [], window=0
+    ),
+    "name taken away": Work(
+        lambda state: (_counts(state, 1), state.create_backup("keep"))[0],
+        lambda state: state.delete_backup("keep"),
+        [],
+    ),
     "looking": Work(lambda state: (_counts(state, 1, 2), _forget(state))[0], _look, []),
 }
 
@@ -142,7 +166,7 @@ def _fail_at(work: Work, folder: Path, fault: Fault) -> bool:
     if fault.reached is None:
         return False
     try:
-        _judge_after(state, path, before, work.makes, happened)
+        _judge_after(state, path, before, work, happened)
     except Exception as error:
         raise AssertionError(f"{fault._how} at {fault.reached}, happened: {happened}") from error
     shutil.rmtree(folder)
@@ -150,14 +174,13 @@ def _fail_at(work: Work, folder: Path, fault: Fault) -> bool:
 
 
 def _judge_after(
-    state: PipelineState,
-    path: Path,
-    before: list[Ack],
-    makes: list[Document],
-    happened: bool | None,
+    state: PipelineState, path: Path, before: list[Ack], work: Work, happened: bool | None
 ) -> None:
-    in_flight = [makes] if happened is not False and makes else []
+    in_flight = [work.makes] if happened is not False and work.makes else []
     leave(state)
-    documents = judge(path, before, in_flight, then="commit", stock_git=False)
+    documents = judge(path, before, in_flight, window=work.window, then="commit", stock_git=False)
     if happened:
-        assert [*documents] == [*(ack.document for ack in before), *makes], documents
+        expected = [*(ack.document for ack in before), *work.makes]
+        assert documents == (expected if work.window is None else expected[-len(documents) :])
+    if work.window is not None:
+        assert fresh(path).read(at="keep") == before[0].document

@@ -28,7 +28,13 @@ from hypothesis.stateful import (
 )
 from oracle import GIT, Ack, Document, Tally, fresh, git_environment, judge, leave
 
-from gitstate import PipelineState, StateReadError, StateValidationError, VersionNotFoundError
+from gitstate import (
+    PipelineState,
+    StateReadError,
+    StateValidationError,
+    VersionNotFoundError,
+    VersionPrunedError,
+)
 
 STEPS_A_WALK = 50
 WALKS_A_ROUND = 40
@@ -51,7 +57,7 @@ GARBAGE = st.sampled_from([b"", b"{", b"[1]\n", b'{"a": 1, "a": 2}', b"\xff\xfe"
 
 
 @dataclass
-class Kept:
+class Made:
     """A version as the model knows it; what only gitstate can say is taken from the first look at it."""
 
     operation: str
@@ -81,9 +87,11 @@ class Walk(RuleBasedStateMachine):
         self.path = self.place / "pipeline.json"
         self.handles = [self.opened(), self.opened()]
         self.content: bytes | None = None
-        self.versions: list[Kept] = []
+        self.versions: list[Made] = []
         self.undone: list[int] = []  # what a redo puts back, the last one first
         self.names: dict[str, int] = {}
+        self.pruned = 0  # so many of the oldest versions, but for those that
+        self.alone: set[int] = set()  # had a name when that was done
         self.failures = 0
         self.unversioned = (
             0  # restores of what the newest version holds already, over a broken file
@@ -124,7 +132,7 @@ class Walk(RuleBasedStateMachine):
     def push(self, operation: str, content: bytes, stands_for: int | None = None) -> None:
         at = len(self.versions) if stands_for is None else stands_for
         self.undone = []
-        self.versions.append(Kept(operation, content, at))
+        self.versions.append(Made(operation, content, at))
 
     def change(self, operation: str, document: Document) -> None:
         """A transaction that leaves `document`; what it does not change keeps its layout."""
@@ -143,6 +151,16 @@ class Walk(RuleBasedStateMachine):
             self.push(operation, self.content, stands_for)
         else:
             self.unversioned += self.content != before
+
+    def kept(self, at: int) -> bool:
+        """Whether a version can be read."""
+        return at >= self.pruned or at in self.alone or at in self.names.values()
+
+    def forget(self) -> None:
+        """What a prune does."""
+        if len(self.versions) - 1 - WINDOW > self.pruned:
+            self.pruned = len(self.versions) - 1 - WINDOW
+        self.alone = {at for at in self.names.values() if at < self.pruned}
 
     # -- rules: changes ----------------------------------------------------------------------------------------------
 
@@ -224,6 +242,10 @@ class Walk(RuleBasedStateMachine):
     def restore(self, who: int, data: st.DataObject, by: str) -> None:
         self.count()
         at = data.draw(st.integers(0, len(self.versions) - 1))
+        if not self.kept(at):
+            with pytest.raises(VersionPrunedError):
+                self.handles[who].restore_backup(self.named(at, by))
+            return
         assert self.handles[who].restore_backup(self.named(at, by))
         self.put_back("restore", at)
 
@@ -253,8 +275,12 @@ class Walk(RuleBasedStateMachine):
             with pytest.raises(VersionNotFoundError):
                 self.handles[who].undo()
             return
-        version = self.handles[who].undo()
         target = self.versions[undone - 1].stands_for
+        if not all(map(self.kept, (undone, undone - 1, target))):
+            with pytest.raises(VersionPrunedError):
+                self.handles[who].undo()
+            return
+        version = self.handles[who].undo()
         again = [*self.undone, undone] if not adds_edit else [undone]
         self.put_back("undo", target, stands_for=target)
         self.undone = again
@@ -267,8 +293,12 @@ class Walk(RuleBasedStateMachine):
             with pytest.raises(VersionNotFoundError):
                 self.handles[who].redo()
             return
-        version = self.handles[who].redo()
         *left, target = self.undone
+        try:
+            version = self.handles[who].redo()
+        except VersionPrunedError:
+            assert self.pruned, "nothing was ever pruned"
+            return
         self.put_back("redo", target, stands_for=target)
         self.undone = left
         self.check_returned(version)
@@ -288,6 +318,16 @@ class Walk(RuleBasedStateMachine):
         self.check_returned(version)
         if name is not None and self.versions:
             self.names[name] = len(self.versions) - 1
+
+    @rule(who=HANDLES, name=NAMES)
+    def take_a_name_away(self, who: int, name: str) -> None:
+        self.count()
+        if name not in self.names:
+            with pytest.raises(VersionNotFoundError):
+                self.handles[who].delete_backup(name)
+            return
+        self.handles[who].delete_backup(name)  # an edit, or a broken file, is nothing to it
+        del self.names[name]
 
     # -- rules: somebody else ----------------------------------------------------------------------------------------
 
@@ -338,11 +378,26 @@ class Walk(RuleBasedStateMachine):
         self.count()
         self.handles[who].checkpoint()
 
+    @rule(who=HANDLES)
+    def prune(self, who: int) -> None:
+        self.count()
+        goes = self.handles[who].prune(dry_run=True)
+        done = self.handles[who].prune()
+        before = self.pruned
+        self.forget()
+        assert (goes.versions, goes.kept) == (done.versions, done.kept)
+        assert len(goes.versions) == self.pruned - before
+        assert [*goes.versions] == [*range(before + 1, self.pruned + 1)]
+
     @rule(who=HANDLES, anew=st.booleans())
     def close(self, who: int, anew: bool) -> None:
-        """Closes a handle, which makes a checkpoint; it, or another, opens again."""
+        """Closes a handle, which prunes and makes a checkpoint; it, or another, opens again."""
         self.count()
         self.handles[who].close()
+        if self.versions and next(self.handles[who].log()).serial > 1 + self.pruned + WINDOW:
+            *_, oldest = self.handles[who].log()
+            if oldest.serial > 1 + self.pruned:  # else nothing was written since the last time
+                self.forget()
         if anew:
             self.handles[who] = self.opened()
 
@@ -359,6 +414,10 @@ class Walk(RuleBasedStateMachine):
     def read_at(self, who: int, data: st.DataObject, by: str) -> None:
         self.count()
         at = data.draw(st.integers(0, len(self.versions) - 1))
+        if not self.kept(at):
+            with pytest.raises(VersionPrunedError):
+                self.handles[who].read(at=self.named(at, by))
+            return
         assert same(self.handles[who].read(at=self.named(at, by)), self.versions[at].document)
 
     @precondition(lambda self: self.versions)
@@ -368,6 +427,10 @@ class Walk(RuleBasedStateMachine):
         moment = data.draw(st.sampled_from([kept.timestamp for kept in self.versions]))
         assert moment is not None
         then = [kept for kept in self.versions if kept.timestamp and kept.timestamp <= moment]
+        if len(then) <= self.pruned:
+            with pytest.raises(VersionPrunedError):
+                self.handles[who].read(at=moment)
+            return
         assert same(self.handles[who].read(at=moment), then[-1].document)
 
     @rule(who=HANDLES, limit=st.none() | st.integers(0, 10))
@@ -408,17 +471,16 @@ class Walk(RuleBasedStateMachine):
     def the_history_is_the_models(self) -> None:
         for state in self.handles:
             found = list(state.log())[::-1]
-            for kept, version in zip(self.versions, found, strict=False):
+            versions = self.versions[self.pruned :]
+            for kept, version in zip(versions, found, strict=False):
                 kept.id = kept.id or version.id
                 kept.timestamp = kept.timestamp or version.timestamp
             assert [(v.id, v.operation, v.timestamp) for v in found] == [
-                (kept.id, kept.operation, kept.timestamp) for kept in self.versions
+                (kept.id, kept.operation, kept.timestamp) for kept in versions
             ]
-            assert [v.serial for v in found] == [*range(1, len(found) + 1)]
-            assert [v.content() for v in found] == [kept.content for kept in self.versions]
-            assert all(
-                same(v.read(), k.document) for v, k in zip(found, self.versions, strict=True)
-            )
+            assert [v.serial for v in found] == [*range(self.pruned + 1, len(self.versions) + 1)]
+            assert [v.content() for v in found] == [kept.content for kept in versions]
+            assert all(same(v.read(), k.document) for v, k in zip(found, versions, strict=True))
         assert len({kept.id for kept in self.versions}) == len(self.versions)
 
     @invariant()
@@ -447,6 +509,8 @@ class Walk(RuleBasedStateMachine):
 
     def judge(self) -> None:
         if self.versions:
+            self.handles[0].prune()
+            self.forget()
             self.handles[0].close()
             self.let_git_look()
             if self.broken:
@@ -455,7 +519,7 @@ class Walk(RuleBasedStateMachine):
                 self.the_file_and_what_is_read_are_the_models()
         acks = [Ack(kept.id, kept.document) for kept in self.versions]
         edit = self.document if self.edited else None
-        judge(self.path, acks, edit=edit, stock_git=False)
+        judge(self.path, acks, edit=edit, window=WINDOW, stock_git=False)
         type(self).judged += 1
 
     def let_git_look(self) -> None:
@@ -463,7 +527,8 @@ class Walk(RuleBasedStateMachine):
             return
         for command, expected in [
             (["fsck", "--strict", "--no-progress", "--no-dangling"], ""),
-            (["rev-list", "--count", "main"], str(len(self.versions))),
+            (["rev-list", "--count", "main"], str(len(self.versions) - self.pruned)),
+            (["fsck", "--unreachable", "--no-reflogs", "--no-progress"], ""),
         ]:
             done = subprocess.run(
                 [GIT, f"--git-dir={self.handles[0].git_dir}", *command],

@@ -11,7 +11,7 @@ import shutil
 import sys
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,13 @@ def _object(kind: bytes, content: bytes) -> GitObject:
     """An object of any content."""
     whole = b"%s %d\0" % (kind, len(content)) + content
     return GitObject(hashlib.sha1(whole).hexdigest(), zlib.compress(whole))
+
+
+def _write(
+    repository: Repository, objects: Sequence[GitObject], scratch: Path, fold: Sequence[Path]
+) -> None:
+    ids = [made.id for made in objects]
+    repository._packs.write(ids, map(repository._unpack, objects), scratch, fold)
 
 
 def _packs(git_dir: Path) -> list[str]:
@@ -452,7 +459,7 @@ def test_the_same_objects_in_several_packs_are_one_when_they_are_written_togethe
 ) -> None:
     objects = [make_blob(b"%d" % number * 1000) for number in range(6)]
     for start in range(4):
-        repository._packs.write(map(repository._unpack, objects[start:]), tmp_path, [])
+        _write(repository, objects[start:], tmp_path, [])
     assert len(_packs(repository.git_dir)) == 8
 
     repository.pack([], tmp_path, ALL)
@@ -617,7 +624,7 @@ def test_of_two_packs_with_an_object_one_may_be_damaged(
     contents = [b"%d" % number * 1000 for number in range(3)]
     objects = [make_blob(content) for content in contents]
     for start in range(2):
-        repository._packs.write(map(repository._unpack, objects[start:]), tmp_path, [])
+        _write(repository, objects[start:], tmp_path, [])
     packs = sorted((repository.git_dir / "objects/pack").glob("*.pack"))
     for damaged in packs:
         whole = damaged.read_bytes()
@@ -695,7 +702,7 @@ def test_a_pack_that_becomes_shorter_while_it_is_copied_is_an_error_of_the_disk(
     repository: Repository, tmp_path: Path
 ) -> None:
     objects = [make_blob(os.urandom(2000)) for _ in range(2)]
-    repository._packs.write(map(repository._unpack, objects[:1]), tmp_path, [])
+    _write(repository, objects[:1], tmp_path, [])
     (pack,) = (repository.git_dir / "objects/pack").glob("*.pack")
     whole = pack.read_bytes()
 
@@ -704,7 +711,7 @@ def test_a_pack_that_becomes_shorter_while_it_is_copied_is_an_error_of_the_disk(
             os.truncate(pack, 1000)
 
     with file_calls(cut), pytest.raises(StateWriteError, match="cannot write a pack"):
-        repository._packs.write(map(repository._unpack, objects[1:]), tmp_path, [pack])
+        _write(repository, objects[1:], tmp_path, [pack])
 
     assert [path.name for path in pack.parent.glob("*.pack")] == [pack.name]
     pack.write_bytes(whole)

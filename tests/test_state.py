@@ -808,7 +808,7 @@ def test_who_only_looks_changes_nobodys_setting(path):
         assert [v.serial for v in unnamed.list_backups()] == [5, 4, 3]
 
 
-@pytest.mark.parametrize(("given", "expected"), [(None, [5, 4, 3, 2, 1]), (0, []), (1, [5])])
+@pytest.mark.parametrize(("given", "expected"), [(None, [5, 4, 3, 2]), (0, []), (1, [5])])
 def test_a_later_writer_may_change_how_many(path, given, expected):
     with PipelineState(path, max_backups=3) as first:
         for number in range(5):

@@ -32,13 +32,16 @@ from gitstate.repository.objects import (
     make_commit,
     make_tree,
     parse_commit,
+    refers_to,
+    tree_entries,
     unpack_loose,
 )
 from gitstate.repository.packs import MAX_PACKS, Packs
 from gitstate.repository.refs import Refs
+from gitstate.repository.shallow import Shallow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
     from pathlib import Path
     from typing import BinaryIO
 
@@ -58,7 +61,7 @@ __all__ = [
 ]
 
 BRANCH: Final = "refs/heads/main"
-EMPTY_TREE: Final = make_tree(None).id
+EMPTY_TREE: Final = make_tree({}).id
 
 _CONFIG: Final = b"[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
 _MAX_CACHED_COMMITS: Final = 4096
@@ -74,12 +77,15 @@ class Repository:
     not see referred to, however late we look (PITFALLS G2), and a power cut empties what was not flushed (D2).
 
     Attributes:
+        refs: the refs.
+        shallow: where the history begins, once older versions are pruned.
         lost: whether that has happened, so that a recovery is wanted.
     """
 
     def __init__(self, git_dir: Path, journalled: Callable[[], Iterable[GitObject]]) -> None:
         self.git_dir = git_dir
         self.refs = Refs(git_dir)
+        self.shallow = Shallow(git_dir)
         self._objects_dir = git_dir / "objects"
         self._loose = LooseObjects(self._objects_dir)
         self._packs = Packs(self._objects_dir)
@@ -146,6 +152,59 @@ class Repository:
             return find_in_tree((self._unpack(made) if made else self._read(tree)).content, name)
         except ValueError as error:
             raise self._damaged(tree, f"it does not hold {os.fsdecode(name)!r}") from error
+
+    def files(self, tree: str) -> dict[bytes, str]:
+        """The ids of what `tree` holds, by their names.
+
+        Raises:
+            StateReadError: it is missing or damaged.
+        """
+        try:
+            return {name: made_id for _, name, made_id in tree_entries(self.read(tree))}
+        except ValueError as error:
+            raise self._damaged(tree, str(error)) from error
+
+    def roots(self) -> set[str]:
+        """The ids that refs, and a HEAD that names no ref, are at.
+
+        Raises:
+            StateReadError: a ref cannot be read.
+        """
+        found = set(self.refs.all("refs/").values())
+        with contextlib.suppress(StateReadError):  # it names a branch, as it should
+            if (head := self.refs.read("HEAD")) is not None:
+                found.add(head)
+        return found
+
+    def reachable(self, roots: Iterable[str]) -> set[str]:
+        """The ids of all objects that `roots` and what they refer to lead to; behind the boundary there is nothing.
+
+        Raises:
+            StateReadError: one of them is missing or damaged.
+        """
+        boundary = self.shallow.read()
+        found: set[str] = set()
+        ahead = list(roots)
+        while ahead:
+            object_id = ahead.pop()
+            if object_id in found:
+                continue
+            found.add(object_id)
+            raw = self._read(object_id)
+            try:
+                references = list(refers_to(raw))
+            except ValueError as error:
+                raise self._damaged(object_id, str(error)) from error
+            if object_id in boundary:
+                references = references[:1]  # the tree; what is behind that are the parents
+            for each, leads_on in references:
+                if leads_on:
+                    ahead.append(each)
+                elif each not in found:
+                    if not self.contains(each):
+                        raise self._missing(each)
+                    found.add(each)
+        return found
 
     def contains(self, object_id: str) -> bool:
         """Whether the repository has the object, unread.
@@ -235,11 +294,32 @@ class Repository:
         # In a pack that is new, whoever has them too: a `git repack -ad` under way deletes those that it has seen, and
         # with them what no ref named when it looked.
         small = self._packs.small(weight, most)
-        replaced = self._packs.write(map(self._unpack, objects), scratch, small)
+        ids = (made.id for made in objects)
+        replaced = self._packs.write(ids, map(self._unpack, objects), scratch, small)
         if replaced:
             with self._mutex:
                 self._close_objects()
             self._packs.drop(replaced)
+
+    def rewrite(self, needed: Collection[str], scratch: Path, share: float) -> list[Path]:
+        """A new pack of what is `needed` of packs in which more than a `share` is not; those, which `collect` deletes.
+
+        Raises:
+            StateWriteError: the disk refused, or did not give back what was written; nothing was changed.
+            StateReadError: one of the objects is damaged; nothing was changed.
+        """
+        self._packs.sweep()
+        return self._packs.collect(needed, scratch, share)
+
+    def collect(self, needed: Container[str], packs: Iterable[Path]) -> None:
+        """Deletes the packs that `rewrite` gave, and loose objects that are not `needed`. Under the state's lock.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        self.forget()
+        self._packs.drop(packs)
+        self._loose.collect(needed)
 
     def bundle(self, refs: Mapping[str, str], file: BinaryIO) -> None:
         """Writes a Git bundle of `refs`, which were read before, and of all objects, into `file`. Not flushed.

@@ -20,10 +20,11 @@ from gitstate.errors import StateWriteError
 from gitstate.record import GitObject
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator
     from pathlib import Path
 
 _NAME: Final = re.compile(r"[0-9a-f]{38}")
+_ID: Final = re.compile(r"[0-9a-f]{40}")
 _FOLDER: Final = re.compile(r"[0-9a-f]{2}")
 _TEMPORARY: Final = "tmp_obj_gitstate_"
 _TRIES: Final = 100
@@ -84,6 +85,17 @@ class LooseObjects:
             if _NAME.fullmatch(name):
                 with contextlib.suppress(FileNotFoundError):  # packed and removed meanwhile
                     yield GitObject(folder + name, files.read(path)[0])
+
+    def collect(self, needed: Container[str]) -> None:
+        """Deletes the objects that are not `needed`. Under the state's lock: a transaction may write one again.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        for path in self._files():
+            name = "".join(path.split(os.sep)[-2:])
+            if _ID.fullmatch(name) and name not in needed:
+                files.remove(path)
 
     def problems(self) -> Iterator[str]:
         """One line for each object that fails its hash."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import stat
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -14,7 +15,7 @@ from gitstate import trailers
 from gitstate.record import GitObject
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping
 
     from gitstate.trailers import Note
 
@@ -24,6 +25,7 @@ TYPE_NUMBERS: Final = {b"commit": 1, b"tree": 2, b"blob": 3, b"tag": 4}
 _ID: Final = re.compile("[0-9a-f]{40}")
 _TYPES: Final = {number: kind for kind, number in TYPE_NUMBERS.items()}
 _FILE_MODE: Final = b"100644"
+_SUBMODULE: Final = 0o160000
 _FASTEST: Final = 1
 """zlib's level for loose objects: a third of the time of the default, for a few per cent more bytes."""
 
@@ -62,10 +64,14 @@ def blob_id(content: bytes) -> str:
     return object_id(b"blob", content)
 
 
-def make_tree(name: bytes | None, blob: str = "") -> GitObject:
-    """The tree that holds `blob` under `name`, or the empty tree for None."""
-    entry = b"" if name is None else b"%s %s\0%s" % (_FILE_MODE, name, bytes.fromhex(blob))
-    return _make(b"tree", entry)
+def make_tree(files: Mapping[bytes, str]) -> GitObject:
+    """The tree that holds blobs by their ids, under these names."""
+    # As they are sorted in Git, where none is a folder's.
+    entries = [
+        b"%s %s\0%s" % (_FILE_MODE, name, bytes.fromhex(blob))
+        for name, blob in sorted(files.items())
+    ]
+    return _make(b"tree", b"".join(entries))
 
 
 def make_commit(tree: str, parents: Iterable[str], author: str, note: Note) -> GitObject:
@@ -106,12 +112,43 @@ def find_in_tree(content: bytes, name: bytes) -> str:
     Raises:
         ValueError: it is no tree, or has no such name.
     """
+    for _, found, made_id in tree_entries(content):
+        if found == name:
+            return made_id
+    raise ValueError(f"there is no {name!r}")
+
+
+def tree_entries(content: bytes) -> Iterator[tuple[int, bytes, str]]:
+    """Of each entry of a tree its mode, its name and its id.
+
+    Raises:
+        ValueError: it is no tree.
+    """
     tree = Tree()
     try:
         tree.set_raw_string(content)
-        return tree[name][1].decode()
+        entries = list(tree.iteritems())
     except Exception as error:  # a foreign tree may be anything that dulwich trips over
         raise ValueError(str(error)) from error
+    for entry in entries:
+        yield entry.mode, entry.path, entry.sha.decode()
+
+
+def refers_to(raw: Raw) -> Iterator[tuple[str, bool]]:
+    """The ids of what an object refers to, a commit's parents last; and whether they may refer to more.
+
+    Raises:
+        ValueError: it is no object.
+    """
+    if raw.kind == b"tree":
+        for mode, _, made_id in tree_entries(raw.content):
+            if stat.S_IFMT(mode) != _SUBMODULE:
+                yield made_id, stat.S_ISDIR(mode)
+    elif raw.kind in (b"commit", b"tag"):
+        for line in raw.content.partition(b"\n\n")[0].split(b"\n"):
+            key, _, value = line.partition(b" ")
+            if key in (b"tree", b"parent", b"object"):
+                yield value.decode("ascii"), True
 
 
 def unpack_loose(made: GitObject) -> Raw:

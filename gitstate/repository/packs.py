@@ -23,7 +23,7 @@ from gitstate.repository.objects import checked_raw
 from gitstate.repository.packing import CHECKSUM_SIZE, MAX_DEPTH, Body, Packing, Row, Tip, is_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
     from typing import BinaryIO
 
@@ -60,10 +60,12 @@ class Packs:
         # The last pack that was written here, and what the next objects may be deltas against.
         self._written: tuple[Path | None, dict[bytes, Tip]] = None, {}
 
-    def write(self, raws: Iterable[Raw], scratch: Path, fold: Iterable[Path]) -> list[Path]:
+    def write(
+        self, ids: Iterable[str], raws: Iterable[Raw], scratch: Path, fold: Iterable[Path]
+    ) -> list[Path]:
         """One pack of what the packs `fold` hold and of objects, durable, and read back before it has its name.
 
-        A pack that is damaged is left out. It is built in the folder `scratch`, on the same filesystem.
+        `ids` are those of the objects. A pack that is damaged is left out. It is built in the folder `scratch`, on the same filesystem.
 
         Returns:
             The packs that it replaces.
@@ -75,26 +77,37 @@ class Packs:
         safe = "The history is as it was, and safe in the journal."
         refused = files.Refused(StateWriteError, "cannot write a pack", self._directory, safe)
         with refused, contextlib.ExitStack() as opened:
-            fresh = list(raws)
-            packing, folded = self._begin(fold, {bytes.fromhex(raw.id) for raw in fresh}, opened)
-            packing.add(fresh)
+            packing, folded = self._begin(fold, set(map(bytes.fromhex, ids)), opened)
+            packing.add(raws)
             if not packing.added and len(folded) < 2:
                 return []
-            building = scratch / "building.pack"
-            with files.writing_new(building) as body:
-                rows, checksum = packing.write(body)
-            with files.writing_new(building.with_suffix(".idx")) as index:
-                write_pack_index_v2(index, sorted(rows), checksum)
-            self._read_back(building, rows, packing.added)
-            # Git finds a pack by its index, so that comes last, and is durable last. A crash in between leaves waste.
-            placed = self._directory / f"pack-{checksum.hex()}.pack"
-            with self._kept(placed.with_suffix(".keep")):
-                for suffix in (".pack", ".idx"):
-                    os.replace(building.with_suffix(suffix), placed.with_suffix(suffix))
-                    files.sync_directory(self._directory)
-        self._written = placed, packing.tips
-        # The same objects in the same order make a pack of the same name, as after a kill before the deletions.
-        return [path for path in folded if path != placed]
+            return self._place(packing, scratch, folded)
+
+    def collect(self, needed: Collection[str], scratch: Path, share: float) -> list[Path]:
+        """A new pack of what is `needed` of packs in which more than a `share` of the objects is not; as `write`.
+
+        What has a `.keep` file stays as it is, and objects that nothing reaches, which Git keeps in packs of their own.
+
+        Returns:
+            The packs that it replaces, or that hold nothing that is needed.
+
+        Raises:
+            StateWriteError: the disk refused, or did not give back what was written; the repository is as it was.
+            StateReadError: one of the objects is damaged; the repository is as it was.
+        """
+        safe = "The history is as it was."
+        refused = files.Refused(StateWriteError, "cannot write a pack", self._directory, safe)
+        with refused:
+            packing = Packing([], {})
+            replaced: list[Path] = []
+            # Oldest first: each object is behind those that it is like.
+            for _, _, path in sorted(self._weights(), key=lambda pack: pack[1:]):
+                with contextlib.suppress(FileNotFoundError), self._opened(path) as pack:
+                    rows = sorted(self._found(pack, needed))
+                    if len(pack) - len(rows) > share * len(pack):
+                        packing.add(_read(pack, made_id) for _, made_id in rows)
+                        replaced.append(path)
+            return self._place(packing, scratch, replaced) if packing.added else replaced
 
     def small(self, weight: int, most: int) -> list[Path]:
         """The packs to be written anew together with objects that weigh so much, oldest first.
@@ -203,6 +216,31 @@ class Packs:
                     rows = path.with_suffix(".idx").stat().st_size - _INDEX_FRAME
                     status = path.stat()
                     yield rows // _ROW_SIZE + status.st_size // 1024, status.st_mtime_ns, path
+
+    def _place(self, packing: Packing, scratch: Path, replaced: list[Path]) -> list[Path]:
+        """Writes the pack, durable, and reads it back before it has its name; which of `replaced` it replaces."""
+        building = scratch / "building.pack"
+        with files.writing_new(building) as body:
+            rows, checksum = packing.write(body)
+        with files.writing_new(building.with_suffix(".idx")) as index:
+            write_pack_index_v2(index, sorted(rows), checksum)
+        self._read_back(building, rows, packing.added)
+        # Git finds a pack by its index, so that comes last, and is durable last. A crash in between leaves waste.
+        placed = self._directory / f"pack-{checksum.hex()}.pack"
+        with self._kept(placed.with_suffix(".keep")):
+            for suffix in (".pack", ".idx"):
+                os.replace(building.with_suffix(suffix), placed.with_suffix(suffix))
+                files.sync_directory(self._directory)
+        self._written = placed, packing.tips
+        # The same objects in the same order make a pack of the same name, as after a kill before the deletions.
+        return [path for path in replaced if path != placed]
+
+    @staticmethod
+    def _found(pack: Pack, needed: Iterable[str]) -> Iterator[tuple[int, bytes]]:
+        """Where in a pack those objects are that it holds."""
+        for name in needed:
+            with contextlib.suppress(KeyError):
+                yield pack.index.object_offset(ObjectID(name.encode())), bytes.fromhex(name)
 
     def _begin(
         self, fold: Iterable[Path], fresh: set[bytes], opened: contextlib.ExitStack

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from gitstate import files
 from gitstate.errors import StateReadError, StateWriteError, moved
+from gitstate.repository import gitlock
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -58,7 +59,7 @@ class Refs:
             raise self._unreadable(name, "it holds no commit hash")
         return text
 
-    def all(self, prefix: str, known: Mapping[str, str] | None = None) -> dict[str, str]:
+    def all(self, prefix: str, known: Mapping[str, str | None] | None = None) -> dict[str, str]:
         """Every ref below `prefix` by its full name, and the id it is at; those in `known` are not read.
 
         Raises:
@@ -70,10 +71,12 @@ class Refs:
                 found[name] = id_
         # The packed ones last: `git pack-refs` writes them there before it deletes the files.
         packed = {name: id_ for name, id_ in self._packed().items() if name.startswith(prefix)}
-        return dict(sorted({**packed, **found}.items()))
+        return {name: at for name, at in sorted({**packed, **found}.items()) if at is not None}
 
-    def move(self, name: str, expected: Collection[str | None], new: str) -> None:
+    def move(self, name: str, expected: Collection[str | None], new: str | None) -> None:
         """Moves the ref `name` to `new` if it is at one of the `expected` ids; None among them: absent or unreadable.
+
+        With None for `new` it goes.
 
         Raises:
             StateConflictError: it is at another id, which stays; code `"ref-moved"`.
@@ -81,24 +84,31 @@ class Refs:
         """
         path, spare = self._root + name, self._beside(_SPARE, name)
         with files.Refused(StateWriteError, f"cannot move {name}", path, "The ref is as it was."):
-            lock = self._lock(path, spare, new)
+            # What was expected last is where the records leave it.
+            known = next((id_ for id_ in reversed(list(expected)) if id_ is not None), None)
+            held = new or known or ""
+            if new is None and not os.path.lexists(path) and name not in self._packed():
+                return
+            lock = self._lock(path, spare, held)
             try:
                 # A crash here leaves our lock file. It holds an id of the journal, by which recovery knows it.
                 at = self._read_or_none(name, unreadable_is_absent=None in expected)
-                if at == new:
-                    self._unlock(lock, new)
-                elif at in expected:
-                    self._publish(lock, path, spare, self._beside(_OLDER, name))
-                else:
-                    # What was expected last is where the records leave it.
-                    known = next((id_ for id_ in reversed(list(expected)) if id_ is not None), None)
+                if at != new and at not in expected:
                     raise moved(self._git_dir, name, known, at)
+                if new is None:
+                    self._delete(name)
+                elif at != new:
+                    self._publish(lock, path, spare, self._beside(_OLDER, name))
+                    return
             except BaseException:
-                self._unlock(lock, new)
+                self._unlock(lock, held)
                 raise
+            # Not renamed, so ours unread. Left behind unsaid, it would keep everybody from the ref for an hour.
+            files.remove(lock)
 
     def sweep(self, ours: Collection[str]) -> None:
         """Removes what a killed process left: our own files, locks that hold one of `ours`, locks an hour old."""
+        gitlock.sweep(self._git_dir)
         for name in os.listdir(self._git_dir):
             if name.startswith((_SPARE, _OLDER)):
                 files.remove(self._git_dir / name)
@@ -132,18 +142,36 @@ class Refs:
             files.sync_directory(folder)
 
     def _packed(self) -> dict[str, str]:
+        rows = (line.split(" ", 1) for line in self._lines() if line[:1] not in {"#", "^", ""})
+        return {row[1]: row[0] for row in rows if len(row) == 2 and _ID.fullmatch(row[0])}
+
+    def _lines(self) -> list[str]:
+        """The lines of the file of packed refs."""
+        path = self._git_dir / "packed-refs"
         try:
-            with open(
-                self._git_dir / "packed-refs", encoding="utf-8", errors="surrogateescape"
-            ) as file:
+            with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
                 # Not splitlines: a name may hold what that takes for a line break.
-                lines = file.read().split("\n")
+                return file.read().split("\n")
         except FileNotFoundError:
-            return {}
+            return []
         except OSError as error:
             raise self._unreadable("packed-refs", error.strerror or "error") from error
-        rows = (line.split(" ", 1) for line in lines if line[:1] not in {"#", "^", ""})
-        return {row[1]: row[0] for row in rows if len(row) == 2 and _ID.fullmatch(row[0])}
+
+    def _delete(self, name: str) -> None:
+        """Removes a ref. First where it is packed, or it would be that again for a moment; under its lock."""
+        if name in self._packed():
+            path = self._git_dir / "packed-refs"
+            with gitlock.locked(path):
+                left: list[str] = []
+                gone = False
+                for line in self._lines():
+                    # What a tag leads to stands behind it, in a line of its own.
+                    gone = line.partition(" ")[2] == name or (gone and line.startswith("^"))
+                    if not gone:
+                        left.append(line)
+                gitlock.publish(path, "\n".join(left).encode("utf-8", "surrogateescape"))
+        files.remove(self._root + name)
+        files.remove(self._beside(_SPARE, name))
 
     def _loose(self, prefix: str) -> Iterator[str]:
         # An error must not make refs look absent (PITFALLS D6), as os.walk does unless told.

@@ -36,6 +36,7 @@ class Expected:
     in_flight: list[list[Document]] = field(default_factory=list)
     edit: Document | None = None
     names: dict[str, Document] = field(default_factory=dict)
+    window: int | None = None
 
     def hear(self, said: dict[str, Any]) -> None:
         """Takes in what the workload says."""
@@ -50,6 +51,10 @@ class Expected:
         if "named" in said:
             name, document = said["named"]
             self.names[name] = document
+        if "forgets" in said:
+            del self.names[said["forgets"]]
+        if "keeps" in said:
+            self.window = said["keeps"]
 
     def recovering(self) -> Expected:
         """The same from the moment on when `_recover` is at work, which makes an edit a version."""
@@ -138,6 +143,7 @@ def judge_state(
                 wanted.acknowledged,
                 wanted.in_flight,
                 edit=wanted.edit,
+                window=wanted.window,
                 first=("read", "log", "backup", "verify")[number % 4],
                 then=("recover", "commit", "recover and commit")[number % 3],
                 stock_git=number % STOCK_GIT_EVERY == 0,

@@ -45,6 +45,14 @@ class Diary:
         """From here on this version has a name."""
         self._tell({"file": self._name, "named": (name, document)})
 
+    def forgets(self, name: str) -> None:
+        """From here on no version needs to have this name."""
+        self._tell({"file": self._name, "forgets": name})
+
+    def keeps(self, window: int) -> None:
+        """So many versions before the current one must be there, and older ones may be pruned."""
+        self._tell({"file": self._name, "keeps": window})
+
 
 Life = Callable[[Path, Diary], None]
 """One process: it works on the state file in a folder, and ends without closing anything, as a killed one does."""
@@ -167,6 +175,30 @@ def checkpoints(path: Path, diary: Diary) -> None:
             state.checkpoint()
 
 
+def prunes(path: Path, diary: Diary) -> None:
+    state = PipelineState(path, max_backups=2)
+    diary.keeps(2)
+    _write(state, diary, *_counts(1, 2))
+    state.create_backup("keep-2")
+    diary.named("keep-2", {"n": 2})
+    _write(state, diary, *_counts(3, 6))
+    state.prune()
+    with contextlib.suppress(ZeroDivisionError), state.transaction():
+        _ = 1 / 0
+    _write(state, diary, *_counts(7, 8))
+    diary.forgets("keep-2")
+    state.delete_backup("keep-2")
+    state.prune()
+    _write(state, diary, {"n": 9})
+
+
+def prunes_as_it_closes(path: Path, diary: Diary) -> None:
+    diary.keeps(1)
+    for number in (1, 4, 7):
+        with PipelineState(path, max_backups=1) as state:
+            _write(state, diary, *_counts(number, number + 2))
+
+
 def close_and_open(path: Path, diary: Diary) -> None:
     for number in (1, 3):
         with PipelineState(path) as state:
@@ -247,6 +279,8 @@ WORKLOADS = {
         restores,
         named_backups,
         checkpoints,
+        prunes,
+        prunes_as_it_closes,
         close_and_open,
         full_journals,
         without_versions,

@@ -1,0 +1,140 @@
+"""Audit: what a version, or a failure, is in the trail; and the archive, where the lines of pruned versions are.
+
+The archive is a commit on `refs/audit/archive` with a file for every thousand versions, called by the number of the
+first: `000001001.jsonl`. A line of it is a JSON object: what `get_transaction_history` gives, and `serial`, `author`,
+`message`. It begins with version 1; the commit says by its `Serial:` how far it goes.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from gitstate.draft import ARCHIVE
+from gitstate.errors import StateReadError
+from gitstate.repository import EMPTY_TREE, make_blob
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from gitstate.draft import Draft
+    from gitstate.repository import Commit, Repository
+
+LINES_OF_A_FILE: Final = 1000
+
+_OF_THE_ARCHIVE: Final = ("serial", "author", "message")
+
+
+def line_of(commit: Commit) -> dict[str, Any]:
+    """The line of the audit trail that a commit is."""
+    note = commit.note
+    event = commit.tree == EMPTY_TREE
+    failed = "Reason" in note.extra
+    details: dict[str, Any] = {"changed_keys": list(note.changed_keys)}
+    if failed:
+        details = {"error": note.extra.get("Error", ""), "reason": note.extra["Reason"]}
+    return {
+        "timestamp": note.time.isoformat(timespec="microseconds"),
+        "operation": f"{note.operation}_{'rollback' if failed else 'commit'}",
+        "success": not failed,
+        "pid": note.pid,
+        "host": note.host,
+        "commit": None if event else commit.id,
+        "details": details,
+    }
+
+
+def archived_line(commit: Commit) -> bytes:
+    """The line that stands for a version in the archive."""
+    more = {
+        "serial": commit.note.serial,
+        "author": commit.author,
+        "message": commit.note.message,
+    }
+    return json.dumps({**line_of(commit), **more}).encode() + b"\n"
+
+
+def as_in_the_trail(line: dict[str, Any]) -> dict[str, Any]:
+    """A line of the archive without what only that has."""
+    return {key: value for key, value in line.items() if key not in _OF_THE_ARCHIVE}
+
+
+class Archive:
+    """The archive in `repository`, as its commit `tip` has it; None for none yet."""
+
+    def __init__(self, repository: Repository, tip: str | None) -> None:
+        self._repository = repository
+        self._commit = repository.commit(tip) if tip is not None else None
+
+    @property
+    def last(self) -> int:
+        """The number of the newest version that is in it, 0 for none."""
+        return self._commit.note.serial if self._commit else 0
+
+    def first(self) -> dict[str, Any] | None:
+        """The oldest line.
+
+        Raises:
+            StateReadError: it is missing or damaged.
+        """
+        names = sorted(self._files())
+        return self._lines(names[0])[0] if names else None
+
+    def before(self, serial: int) -> Iterator[dict[str, Any]]:
+        """The lines of the versions before a number, newest first.
+
+        Raises:
+            StateReadError: a file of it is missing or damaged; raised when it is come to.
+        """
+        for name in sorted(self._files(), reverse=True):
+            if int(name.partition(b".")[0]) < serial:
+                yield from (line for line in reversed(self._lines(name)) if line["serial"] < serial)
+
+    def extend(self, draft: Draft, commits: Sequence[Commit]) -> None:
+        """Puts the versions behind the last one, oldest first, into the archive that `draft` makes.
+
+        Raises:
+            StateReadError: the file that goes on is missing or damaged.
+        """
+        known = self._files()
+        added: dict[bytes, bytes] = {}
+        for commit in commits:
+            name = _file_of(commit.note.serial)
+            if name not in added:
+                added[name] = self._repository.read(known[name]) if name in known else b""
+            added[name] += archived_line(commit)
+        blobs = {name: make_blob(content) for name, content in added.items()}
+        draft.keep_archive(blobs, known, commits[-1].note.serial)
+
+    def problems(self) -> Iterable[str]:
+        """What is wrong with it, a line each."""
+        expected = self.last
+        for line in self.before(expected + 1):
+            if line["serial"] != expected:
+                yield f"{ARCHIVE} has version {line['serial']} where {expected} should be"
+                return
+            expected -= 1
+        if expected:
+            yield f"{ARCHIVE} begins behind version {expected}"
+
+    def _files(self) -> dict[bytes, str]:
+        return self._repository.files(self._commit.tree) if self._commit else {}
+
+    def _lines(self, name: bytes) -> list[dict[str, Any]]:
+        content = self._repository.read(self._files()[name])
+        try:
+            lines = [json.loads(line) for line in content.splitlines()]
+            if lines and all(isinstance(line["serial"], int) for line in lines):
+                return lines
+            raise ValueError("a line has no number")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise StateReadError(
+                f"{ARCHIVE} cannot be used: {name.decode('ascii', 'replace')}: {error}: {self._repository.git_dir}. The"
+                " state file and the versions are untouched.",
+                path=self._repository.git_dir,
+                code="object-damaged",
+            ) from error
+
+
+def _file_of(serial: int) -> bytes:
+    return b"%09d.jsonl" % (serial - (serial - 1) % LINES_OF_A_FILE)

@@ -1,0 +1,586 @@
+"""Retention: versions beyond the window are forgotten on purpose, their lines of the audit trail never."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from oracle import (
+    GIT,
+    Tell,
+    counted,
+    files_of_store,
+    fork,
+    forks,
+    fresh,
+    git,
+    git_environment,
+    judge_disk,
+    leave,
+    needs_git,
+)
+
+from gitstate import (
+    PipelineState,
+    PruneReport,
+    StateConflictError,
+    StateReadError,
+    VersionNotFoundError,
+    VersionPrunedError,
+    audit,
+)
+
+
+@pytest.fixture
+def keeping(path: Path) -> Callable[..., PipelineState]:
+    """A state that keeps `window` versions before the current one, with so many versions."""
+
+    def made(window: int | None, versions: int) -> PipelineState:
+        state = PipelineState(path, max_backups=window)
+        for number in range(1, versions + 1):
+            state.write({"n": number})
+        return state
+
+    return made
+
+
+def serials(state: PipelineState) -> list[int]:
+    return [version.serial for version in state.log()]
+
+
+def image(path: Path) -> dict[str, bytes]:
+    """Every file of the store, but for the locks."""
+    found = (each for each in files_of_store(path) if each.is_file() and each.suffix != ".lock")
+    return {str(each): each.read_bytes() for each in found}
+
+
+# -- what is kept ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("window", "left"), [(0, [9]), (1, [9, 8]), (3, [9, 8, 7, 6])])
+def test_the_current_version_and_the_window_before_it_are_kept(keeping, window, left):
+    state = keeping(window, 9)
+
+    report = state.prune()
+
+    assert report.versions == range(1, 9 - window)
+    assert serials(state) == left
+    assert [version.read()["n"] for version in state.log()] == left
+    assert [version.serial for version in state.list_backups()] == left[1:]
+    judge_disk(state)
+
+
+@pytest.mark.parametrize("window", [None, 9, 8])
+def test_nothing_goes_that_is_in_the_window(keeping, window):
+    state = keeping(window, 9)
+
+    assert state.prune() == PruneReport(range(1, 1) if window else range(0), ())
+
+    assert serials(state) == [9, 8, 7, 6, 5, 4, 3, 2, 1]
+    judge_disk(state)
+
+
+def test_a_state_that_nobody_wrote_yet_has_nothing_to_forget(state, path):
+    assert not state.prune().versions
+    assert not state.prune(dry_run=True).versions
+    assert os.listdir(path.parent) == []
+
+
+def test_closing_prunes_what_was_written(keeping, path):
+    with keeping(2, 9):
+        pass
+
+    assert serials(fresh(path)) == [9, 8, 7]
+
+
+def test_who_only_looks_prunes_nothing(keeping, path):
+    leave(keeping(None, 9))
+    with PipelineState(path, max_backups=2) as looks:
+        looks.read()
+        assert [version.serial for version in looks.list_backups()] == [8, 7]
+
+    assert serials(fresh(path)) == [9, 8, 7, 6, 5, 4, 3, 2, 1]
+
+
+def test_the_history_goes_on_where_it_was_pruned(keeping):
+    state = keeping(2, 5)
+    for number in range(6, 15):
+        state.prune()
+        assert state.write({"n": number}).serial == number
+        assert serials(state) == [number, number - 1, number - 2, number - 3]
+    judge_disk(state)
+
+
+def test_a_window_that_becomes_larger_brings_nothing_back_and_keeps_what_comes(keeping, path):
+    keeping(1, 5).close()
+    with PipelineState(path, max_backups=10) as wider:
+        for number in range(6, 10):
+            wider.write({"n": number})
+
+    assert serials(fresh(path)) == [9, 8, 7, 6, 5, 4]
+
+
+def test_a_dry_run_says_what_would_go_and_changes_nothing(keeping, path):
+    state = keeping(2, 9)
+    state.create_backup("now")
+    state.checkpoint()
+    before = image(path)
+
+    report = state.prune(dry_run=True)
+
+    assert image(path) == before
+    assert report == PruneReport(range(1, 7), ())
+    assert state.prune().versions == report.versions
+
+
+def test_the_space_is_given_back(path):
+    with PipelineState(path, max_backups=1) as state:
+        for _ in range(8):
+            state.write({"noise": os.urandom(20_000).hex()})
+        state.checkpoint()
+        before = sum(map(len, image(path).values()))
+
+        report = state.prune()
+
+        after = sum(map(len, image(path).values()))
+    assert report.freed > 100_000
+    assert before - after > 100_000
+    assert len(list((path.parent / ".pipeline/repo/objects/pack").glob("*.pack"))) == 1
+
+
+# -- named backups -----------------------------------------------------------------------------------------------------
+
+
+def test_a_named_version_stays_until_its_name_is_taken_away(keeping):
+    state = keeping(1, 3)
+    state.create_backup("keep")
+    for number in range(4, 9):
+        state.write({"n": number})
+    named = state.list_backups(None)[-1]
+
+    report = state.prune()
+
+    assert report.kept == ("keep",)
+    assert serials(state) == [8, 7]
+    assert [version.serial for version in state.list_backups(None)] == [7, 3]
+    for name in ("keep", 3, named.id, named.short_id, named, "HEAD~5"):
+        assert state.read(at=name) == {"n": 3}
+    judge_disk(state)
+    assert state.restore_backup("keep")
+
+    state.delete_backup("keep")
+    state.prune()
+
+    for name in (3, named.id, named):
+        with pytest.raises(VersionPrunedError):
+            state.read(at=name)
+    with pytest.raises(VersionNotFoundError):
+        state.read(at="keep")
+    judge_disk(state)
+
+
+def test_a_name_that_is_taken_away_leaves_a_version_of_the_window(keeping):
+    state = keeping(5, 2)
+    state.create_backup("keep")
+
+    state.delete_backup("keep")
+
+    assert serials(state) == [2, 1]
+    assert state.create_backup("keep").serial == 2
+    assert state.read(at="keep") == {"n": 2}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_name_goes_wherever_git_keeps_it(keeping, packed):
+    state = keeping(5, 2)
+    for name in ("one", "two", "three"):
+        state.create_backup(name)
+    if packed and GIT:
+        git(state, "pack-refs", "--all")
+
+    state.delete_backup("two")
+
+    with pytest.raises(VersionNotFoundError):
+        state.read(at="two")
+    assert state.read(at="one") == state.read(at="three") == {"n": 2}
+    assert not (state.git_dir / "packed-refs.lock").exists()
+    judge_disk(state)
+
+
+@pytest.mark.parametrize("name", ["nothing", "", "a/b", "../heads/main", "HEAD", 1, None])
+def test_a_name_that_is_none_cannot_be_taken_away(keeping, path, name):
+    state = keeping(5, 2)
+    state.create_backup("keep")
+    before = image(path)
+
+    with pytest.raises(VersionNotFoundError):
+        state.delete_backup(name)
+
+    assert image(path) == before
+
+
+def test_a_name_is_taken_away_though_the_state_file_is_broken(keeping, path):
+    state = keeping(5, 2)
+    state.create_backup("keep")
+    path.write_text("{")
+
+    state.delete_backup("keep")
+
+    assert path.read_text() == "{"
+    with pytest.raises(VersionNotFoundError):
+        state.read(at="keep")
+
+
+# -- the audit trail ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def short_files(monkeypatch):
+    """Archives of three lines a file, of which two are written at once."""
+    monkeypatch.setattr(audit, "LINES_OF_A_FILE", 3)
+    monkeypatch.setattr("gitstate.retention.LINES_OF_A_FILE", 3)
+    monkeypatch.setattr("gitstate.retention._FILES_OF_A_RECORD", 2)
+
+
+@pytest.mark.usefixtures("short_files")
+@pytest.mark.parametrize("steps", [[20], [2, 3, 4, 11], [7, 13]])
+def test_not_a_line_of_the_audit_trail_is_lost(keeping, steps):
+    state = keeping(1, 0)
+    for number in range(1, sum(steps) + 1):
+        state.write({"n": number}, message=f"line {number}\n\nand more")
+        if number % 4 == 0:
+            with pytest.raises(ZeroDivisionError), state.transaction():
+                _ = 1 / 0
+        if number in {sum(steps[:n]) for n in range(1, len(steps) + 1)}:
+            before = state.get_transaction_history(None)
+            state.prune()
+            assert state.get_transaction_history(None) == before
+            assert state.get_transaction_history(7) == before[:7]
+    assert serials(state) == [sum(steps), sum(steps) - 1]
+    judge_disk(state)
+
+
+@needs_git
+@pytest.mark.usefixtures("short_files")
+def test_stock_git_shows_the_archive_as_json_lines(keeping):
+    state = keeping(1, 8)
+    made = list(state.log())[::-1]
+    trail = state.get_transaction_history(None)[::-1]
+    state.prune()
+
+    names = git(state, "ls-tree", "--name-only", "refs/audit/archive").decode().split()
+    assert names == ["000000001.jsonl", "000000004.jsonl"]
+    shown = b"".join(git(state, "show", f"refs/audit/archive:{name}") for name in names)
+    lines = [json.loads(line) for line in shown.splitlines()]
+
+    assert [line["serial"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    for line, version, expected in zip(lines, made, trail, strict=False):
+        assert line == {
+            **expected,
+            "serial": version.serial,
+            "author": version.author,
+            "message": version.message,
+        }
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}\n", b"[1]\n", b'{"serial": "1"}\n', b"\xff"])
+@pytest.mark.usefixtures("short_files")
+def test_a_damaged_archive_is_a_typed_error_and_verify_says_so(keeping, damage):
+    state = keeping(1, 5)
+    state.prune()
+    blob = git(state, "hash-object", "-w", "--stdin", input=damage).decode().strip()
+    listed = f"100644 blob {blob}\t000000001.jsonl\n".encode()
+    tree = git(state, "mktree", input=listed).decode().strip()
+    note = git(state, "log", "-1", "--format=%B", "refs/audit/archive")
+    made = git(state, "commit-tree", tree, input=note).decode().strip()
+    git(state, "update-ref", "refs/audit/archive", made)
+
+    with pytest.raises(StateReadError, match=r"refs/audit/archive cannot be used"):
+        state.get_transaction_history(None)
+    assert not state.verify().ok
+
+
+# -- what is pruned ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["serial", "hash", "prefix", "HEAD", "time", "version"])
+def test_reading_a_pruned_version_names_the_nearest_that_is_kept(keeping, how):
+    state = keeping(2, 9)
+    version = next(v for v in state.log() if v.serial == 4)
+    nearest = next(v for v in state.log() if v.serial == 7)
+    state.prune()
+    name = {
+        "serial": 4,
+        "hash": version.id,
+        "prefix": version.id[:10],
+        "HEAD": "HEAD~5",
+        "time": version.timestamp,
+        "version": version,
+    }[how]
+
+    with pytest.raises(VersionPrunedError) as caught:
+        state.read(at=name)
+
+    assert caught.value.code == "version-pruned"
+    assert caught.value.nearest == 7
+    assert nearest.id in str(caught.value)
+    if how != "time":
+        with pytest.raises(VersionPrunedError):
+            state.restore_backup(name)
+        assert state.read() == {"n": 9}
+
+
+def test_a_version_in_somebodys_hand_says_that_it_was_pruned(keeping):
+    state = keeping(2, 9)
+    version = next(v for v in state.log() if v.serial == 4)
+    state.prune()
+
+    with pytest.raises(VersionPrunedError, match="version 4 has been pruned"):
+        version.read()
+
+
+def test_before_the_first_version_there_was_none_pruned_or_not(keeping):
+    state = keeping(2, 9)
+    first = list(state.log())[-1].timestamp
+    state.prune()
+
+    with pytest.raises(VersionNotFoundError) as caught:
+        state.read(at=first - timedelta(seconds=1))
+
+    assert not isinstance(caught.value, VersionPrunedError)
+
+
+def test_an_undo_ends_where_the_history_was_pruned(keeping):
+    state = keeping(2, 9)
+    state.prune()
+    assert [state.undo().read()["n"] for _ in range(2)] == [8, 7]
+    before = state.read()
+
+    with pytest.raises(VersionPrunedError):
+        state.undo()
+
+    assert state.read() == before
+    assert [state.redo().read()["n"] for _ in range(2)] == [8, 9]
+
+
+def test_what_the_oldest_version_changed_is_known_by_its_message(path):
+    with PipelineState(path, max_backups=1, schema=None) as state:
+        for number in range(1, 5):
+            state.write({"a": {"b": number}, "c": number // 3})
+        state.prune()
+
+        assert [version.serial for version in state.log(pointer="/a/b")] == [4, 3]
+        assert [version.serial for version in state.log(pointer="/c")] == [3]
+
+
+# -- stock git ---------------------------------------------------------------------------------------------------------
+
+
+@needs_git
+@pytest.mark.parametrize(
+    "upkeep",
+    [
+        ["commit-graph", "write", "--reachable"],
+        ["multi-pack-index", "write"],
+        ["gc", "--prune=now"],
+        ["repack", "-ad"],
+        ["pack-refs", "--all"],
+    ],
+    ids=" ".join,
+)
+def test_stock_git_is_content_after_a_prune(keeping, tmp_path, upkeep):
+    state = keeping(2, 9)
+    state.create_backup("keep")
+    for number in range(10, 15):
+        state.write({"n": number})
+    state.checkpoint()
+    git(state, *upkeep)
+
+    state.prune()
+
+    for command in (
+        ["fsck", "--strict", "--no-progress"],
+        ["fsck", "--unreachable", "--no-reflogs", "--no-progress"],
+    ):
+        assert git(state, *command).strip() == b""
+    assert git(state, "rev-list", "--count", "main").strip() == b"3"
+    assert git(state, "show", "refs/backups/keep:pipeline.json") == b'{\n  "n": 9\n}\n'
+    git(state, "gc", "--prune=now", "-q")
+    clone = tmp_path / "clone"
+    subprocess.run(
+        [GIT, "clone", "-q", "--no-local", state.git_dir, clone],
+        check=True,
+        env=git_environment(),
+        capture_output=True,
+    )
+    assert json.loads((clone / "pipeline.json").read_bytes()) == {"n": 14}
+    assert state.write({"n": 15}).serial == 15
+    judge_disk(state)
+
+
+@needs_git
+def test_what_somebody_has_tagged_stays_with_all_that_it_leads_to(keeping):
+    state = keeping(1, 9)
+    git(state, "tag", "mine", "main~4")
+
+    state.prune()
+
+    assert serials(state) == [9, 8]
+    shown = git(state, "log", "--format=%s", "mine").decode().split("\n")
+    assert len(shown) - 1 == 5
+    judge_disk(state)
+
+
+@needs_git
+def test_a_boundary_that_is_somebody_elses_stays(keeping):
+    state = keeping(1, 9)
+    foreign = "\n".join(("tree 4b825dc642cb6eb9a060e54bf8d69288fbee4904", f"parent {'1' * 40}"))
+    who = "author a <b> 1 +0000\ncommitter a <b> 1 +0000\n\nforeign\n"
+    content = f"{foreign}\n{who}".encode()
+    git(state, "hash-object", "-t", "tree", "-w", "--stdin", input=b"")
+    made = git(state, "hash-object", "-t", "commit", "-w", "--stdin", input=content)
+    (state.git_dir / "shallow").write_bytes(made)
+    git(state, "update-ref", "refs/heads/theirs", made.decode().strip())
+
+    state.prune()
+
+    assert made.decode().strip() in (state.git_dir / "shallow").read_text()
+    assert serials(state) == [9, 8]
+    assert git(state, "fsck", "--strict", "--no-progress").strip() == b""
+
+
+@needs_git
+@pytest.mark.parametrize("received", [3, 6, 9])
+def test_what_a_remote_has_not_received_is_kept(keeping, received):
+    state = keeping(1, 9)
+    git(state, "update-ref", "refs/remotes/origin/main", f"main~{9 - received}")
+
+    report = state.prune()
+
+    oldest = min(received, 8)
+    assert serials(state) == [*range(9, oldest - 1, -1)]
+    assert report.held == (("origin",) if oldest < 8 else ())
+    judge_disk(state)
+
+
+@needs_git
+def test_a_remote_that_has_something_else_has_received_nothing(keeping):
+    state = keeping(1, 4)
+    git(state, "update-ref", "refs/remotes/origin/main", "main~2")
+    for number in range(5, 10):
+        state.write({"n": number})
+    tree = git(state, "rev-parse", "main^{tree}").decode().strip()
+    theirs = git(state, "commit-tree", "-p", "main~6", "-m", "x", tree).decode().strip()
+    git(state, "update-ref", "refs/remotes/origin/main", theirs)
+
+    assert state.prune().held == ("origin",)
+
+    assert serials(state) == [*range(9, 0, -1)]
+
+
+# -- others at it ------------------------------------------------------------------------------------------------------
+
+
+@forks
+def test_a_handle_that_looked_before_sees_what_another_process_has_pruned(keeping, path):
+    state = keeping(None, 9)
+    assert serials(state) == [9, 8, 7, 6, 5, 4, 3, 2, 1]
+    walking = state.log()
+    assert next(walking).serial == 9
+
+    def prune(tell: Tell) -> None:
+        PipelineState(path, max_backups=2).prune()
+
+    fork(prune).finish()
+
+    assert [version.serial for version in walking][:2] == [8, 7]  # as it was when that began
+    assert serials(state) == [9, 8, 7]
+    with pytest.raises(VersionPrunedError):
+        state.read(at=3)
+    with pytest.raises(VersionPrunedError):
+        state.restore_backup(3)
+    assert state.write({"n": 10}).serial == 10
+    judge_disk(state)
+
+
+@forks
+def test_writers_beside_prunes_lose_nothing(path):
+    with PipelineState(path, max_backups=3, schema=None) as first:
+        first.write({"n": 0})
+    writers, each = 3, 40
+
+    def write(tell: Tell) -> None:
+        state = PipelineState(path, schema=None)
+        for _ in range(each):
+            with state.transaction() as txn:
+                txn.data["n"] += 1
+            tell(txn.version.id)
+
+    def prune(tell: Tell) -> None:
+        state = PipelineState(path, schema=None)
+        tell("ready")
+        for _ in range(25):
+            state.prune()
+
+    children = [fork(write) for _ in range(writers)] + [fork(prune) for _ in range(2)]
+    told = [child.finish() for child in children]
+
+    state = fresh(path)
+    assert state.read() == {"n": writers * each}
+    promised = {made for each in told[:writers] for made in each}
+    trail = [line["commit"] for line in state.get_transaction_history(None)]
+    assert promised <= set(trail)
+    assert len(trail) == len(set(trail)) == writers * each + 1
+    state.prune()
+    assert counted(version.read() for version in state.log()) == [120, 119, 118, 117]
+    judge_disk(state)
+
+
+def test_a_prune_while_another_one_is_at_it_does_nothing(keeping, path):
+    state = keeping(1, 9)
+    program = (
+        "import sys, filelock\n"
+        "with filelock.FileLock(sys.argv[1]):\n"
+        "    print('held', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    lock = path.parent / ".pipeline/maintenance.lock"
+    state.checkpoint()
+    with subprocess.Popen(
+        [sys.executable, "-c", program, lock],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
+        assert other.stdout.readline() == b"held\n"
+        assert not state.prune().versions
+        other.stdin.close()
+
+    assert serials(state) == [9, 8, 7, 6, 5, 4, 3, 2, 1]
+    assert state.prune().versions == range(1, 8)
+
+
+def test_the_list_of_the_window_does_not_wait_for_a_prune(keeping):
+    state = keeping(2, 9)
+
+    assert [version.serial for version in state.list_backups()] == [8, 7]
+
+
+@needs_git
+def test_a_branch_that_somebody_moved_is_not_pruned(keeping):
+    state = keeping(1, 5)
+    state.checkpoint()
+    tree = git(state, "rev-parse", "main^{tree}").decode().strip()
+    theirs = git(state, "commit-tree", "-p", "main", "-m", "x", tree).decode().strip()
+    git(state, "update-ref", "refs/heads/main", theirs)
+    count = git(state, "rev-list", "--count", "main")
+
+    with pytest.raises((StateConflictError, StateReadError)):
+        fresh(state.path).prune()
+
+    assert git(state, "rev-list", "--count", "main") == count
