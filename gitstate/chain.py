@@ -224,8 +224,9 @@ class Chain:
         return None
 
     def _agrees(self, file: int, newest: Commit) -> bool:
-        """Whether the last row is that of `newest`, or of an ancestor that is not far."""
-        last = _last(file)
+        """Whether the row of `newest`, or the last one, of an ancestor that is not far, is as the commits say."""
+        # Who holds on to an older head finds rows beyond it: others commit meanwhile.
+        last = min(_last(file), newest.note.serial)
         row = _read(file, last)
         steps = newest.note.serial - last
         if row is None or not 0 <= steps <= _FAR:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from oracle import fork, forks, fresh, git, journal_of, leave, needs_git
+from oracle import Call, file_calls, fork, forks, fresh, git, journal_of, leave, needs_git
 
 from gitstate import StateReadError, VersionNotFoundError, chain, draft
 from gitstate.repository import Commit, Repository
@@ -115,6 +115,28 @@ def test_versions_since_the_last_checkpoint_are_found_too(path: Path, reads: lis
     assert fresh(path).read(at=5) == {"n": 5}
     assert len(reads) < 40
     _judge(path)
+
+
+def test_who_holds_on_to_an_older_head_finds_versions_beside_rows_that_go_further(
+    path: Path, reads: list[str]
+) -> None:
+    state, other = fresh(path), fresh(path, max_backups=None)
+    asked = []
+
+    def commit_meanwhile(call: Call) -> None:
+        if call.file == "serials" and not asked:
+            asked.append(call)
+            for number in range(COUNT + 1, COUNT + 40):
+                other.write({"n": number})
+            other.checkpoint()
+            reads.clear()
+
+    before = _rows(path).stat().st_size
+    with file_calls(commit_meanwhile, reading=True):
+        assert state.read(at=3) == {"n": 3}
+
+    assert len(reads) < 20
+    assert _rows(path).stat().st_size == before + 32 * 39
 
 
 @pytest.mark.parametrize("far", [20, 10_000])
