@@ -8,6 +8,7 @@ import gc
 import hashlib
 import os
 import shutil
+import subprocess
 import sys
 import threading
 import zlib
@@ -46,6 +47,7 @@ from gitstate.repository import (
     make_blob,
     make_commit,
 )
+from gitstate.repository.index import Index, encode_index
 from gitstate.repository.packing import MAX_DEPTH
 from gitstate.store import BRIEF
 from gitstate.trailers import Note
@@ -716,3 +718,68 @@ def test_a_pack_that_becomes_shorter_while_it_is_copied_is_an_error_of_the_disk(
     assert [path.name for path in pack.parent.glob("*.pack")] == [pack.name]
     pack.write_bytes(whole)
     assert blob_id(repository.read(objects[0].id)) == objects[0].id
+
+
+@needs_git
+def test_git_reads_an_index_of_a_pack_that_is_larger_than_two_gigabytes_as_we_do() -> None:
+    names = [os.urandom(20) for _ in range(600)]
+    offsets = [12 + number * 2**23 for number in range(600)]
+    crcs = [number * 7_000_000 for number in range(600)]
+
+    content = encode_index(names, offsets, crcs, b"c" * 20)
+
+    told = subprocess.run(["git", "show-index"], input=content, capture_output=True, check=True)
+    lines = [line.split() for line in told.stdout.decode().splitlines()]
+    expected = sorted(zip(names, offsets, crcs, strict=True))
+    assert [
+        (bytes.fromhex(name), int(at), int(crc[1:-1], 16)) for at, name, crc in lines
+    ] == expected
+    index = Index(content)
+    assert index.names == [name for name, _, _ in expected]
+    assert [index.find(name) for name in names] == offsets
+    assert index.find(b"x" * 20) is None
+    assert index.checksum == b"c" * 20
+
+
+def test_what_an_index_says_twice_makes_its_pack_stay_as_it_is(
+    repository: Repository, tmp_path: Path
+) -> None:
+    objects = [make_blob(b"%d" % number * 1000) for number in range(3)]
+    _write(repository, objects[:2], tmp_path, [])
+    (twice,) = (repository.git_dir / "objects/pack").glob("*.pack")
+    for made in objects:
+        _write(repository, [made], tmp_path, [])
+    index = Index(twice.with_suffix(".idx").read_bytes())
+    content = encode_index(index.names[:1] * 2, index.offsets, index.crcs, index.checksum)
+    twice.with_suffix(".idx").chmod(0o644)
+    twice.with_suffix(".idx").write_bytes(content)
+
+    repository.pack([], tmp_path, ALL)
+
+    assert twice.exists()
+    assert len(_packs(repository.git_dir)) == 4
+    assert all(blob_id(repository.read(made.id)) == made.id for made in objects)
+
+
+def test_what_is_still_needed_of_a_pack_stays_readable_whatever_it_was_a_delta_against(
+    repository: Repository, tmp_path: Path
+) -> None:
+    contents = [b"what stays the same\n%d" % number * 100 for number in range(12)]
+    objects = [make_blob(content) for content in contents]
+    _write(repository, objects, tmp_path, [])
+    (before,) = (repository.git_dir / "objects/pack").glob("*.pack")
+    kept = [1, 2, 5, 8, 9, 10]
+    needed = [objects[number].id for number in kept]
+
+    gone = repository.rewrite(needed, tmp_path, 0.0)
+    repository.collect(needed, gone)
+
+    assert gone == [before]
+    assert len(_packs(repository.git_dir)) == 2
+    assert [repository.read(each) for each in needed] == [contents[number] for number in kept]
+    assert not any(repository.readable(made.id) for made in objects if made.id not in needed)
+    assert not list(repository.problems())
+    more = make_blob(b"what stays the same\n12" * 100)
+    repository.pack([more], tmp_path, ALL)
+    assert len(_packs(repository.git_dir)) == 2
+    assert repository.read(more.id) == b"what stays the same\n12" * 100

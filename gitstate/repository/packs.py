@@ -9,18 +9,13 @@ import contextlib
 import errno
 import os
 import time
-import traceback
-from operator import attrgetter
 from typing import TYPE_CHECKING, Final
-
-from dulwich.object_format import DEFAULT_OBJECT_FORMAT
-from dulwich.objects import ObjectID
-from dulwich.pack import DELTA_TYPES, Pack, PackFileDisappeared, write_pack_index_v2
 
 from gitstate import files
 from gitstate.errors import StateReadError, StateWriteError
-from gitstate.repository.objects import checked_raw
-from gitstate.repository.packing import CHECKSUM_SIZE, MAX_DEPTH, Body, Packing, Row, Tip, is_whole
+from gitstate.repository.index import FRAME_SIZE, ROW_SIZE
+from gitstate.repository.packfile import PackFile, Tip
+from gitstate.repository.packing import Packing
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -28,6 +23,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from gitstate.repository.objects import Raw
+    from gitstate.repository.packing import Written
 
 MAX_PACKS: Final = 16
 """Each pack that has been touched holds four descriptors (PITFALLS D15)."""
@@ -43,10 +39,6 @@ _NOT_ITS_FAULT: Final = (errno.ENOENT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 _OUR_MARK: Final = b"gitstate is writing this pack\n"
 _ABANDONED_SECONDS: Final = 3600.0
-_ROW_SIZE: Final = 28
-_INDEX_FRAME: Final = 1072
-"""Bytes of an index for each object, and beside them: gitformat-pack(5)."""
-
 _TIPS_AMONG: Final = 8
 """Objects at the end of a pack among which are those that the next ones are deltas against."""
 
@@ -98,14 +90,15 @@ class Packs:
         safe = "The history is as it was."
         refused = files.Refused(StateWriteError, "cannot write a pack", self._directory, safe)
         with refused:
-            packing = Packing([], {})
+            packing = Packing([], {}, set())
+            names = set(map(bytes.fromhex, needed))
             replaced: list[Path] = []
             # Oldest first: each object is behind those that it is like.
             for _, _, path in sorted(self._weights(), key=lambda pack: pack[1:]):
                 with contextlib.suppress(FileNotFoundError), self._opened(path) as pack:
-                    rows = sorted(self._found(pack, needed))
-                    if len(pack) - len(rows) > share * len(pack):
-                        packing.add(_read(pack, made_id) for _, made_id in rows)
+                    kept = [name for name in names if pack.index.find(name) is not None]
+                    if len(pack.index) - len(kept) > share * len(pack.index):
+                        packing.take_over(pack.held(kept))
                         replaced.append(path)
             return self._place(packing, scratch, replaced) if packing.added else replaced
 
@@ -169,8 +162,8 @@ class Packs:
             paths = self._paths()
         for path in paths:
             with contextlib.suppress(StateReadError, OSError), self._opened(path) as pack:
-                if ObjectID(name.encode()) in pack:
-                    return _read(pack, bytes.fromhex(name))
+                for raw in pack.objects([bytes.fromhex(name)]):
+                    return raw
         return None
 
     def write_whole(self, raws: Iterable[Raw], file: BinaryIO) -> None:
@@ -213,20 +206,20 @@ class Packs:
         for path in self._directory.glob("pack-*.pack"):
             if not any(path.with_suffix(mark).exists() for mark in (".keep", ".mtimes")):
                 with contextlib.suppress(FileNotFoundError):  # no index; or a `git repack` took it
-                    rows = path.with_suffix(".idx").stat().st_size - _INDEX_FRAME
+                    rows = path.with_suffix(".idx").stat().st_size - FRAME_SIZE
                     status = path.stat()
-                    yield rows // _ROW_SIZE + status.st_size // 1024, status.st_mtime_ns, path
+                    yield rows // ROW_SIZE + status.st_size // 1024, status.st_mtime_ns, path
 
     def _place(self, packing: Packing, scratch: Path, replaced: list[Path]) -> list[Path]:
         """Writes the pack, durable, and reads it back before it has its name; which of `replaced` it replaces."""
         building = scratch / "building.pack"
         with files.writing_new(building) as body:
-            rows, checksum = packing.write(body)
+            written = packing.write(body)
         with files.writing_new(building.with_suffix(".idx")) as index:
-            write_pack_index_v2(index, sorted(rows), checksum)
-        self._read_back(building, rows, packing.added)
+            index.write(written.index_content)
+        self._read_back(building, written, packing.added)
         # Git finds a pack by its index, so that comes last, and is durable last. A crash in between leaves waste.
-        placed = self._directory / f"pack-{checksum.hex()}.pack"
+        placed = self._directory / f"pack-{written.checksum.hex()}.pack"
         with self._kept(placed.with_suffix(".keep")):
             for suffix in (".pack", ".idx"):
                 os.replace(building.with_suffix(suffix), placed.with_suffix(suffix))
@@ -235,13 +228,6 @@ class Packs:
         # The same objects in the same order make a pack of the same name, as after a kill before the deletions.
         return [path for path in replaced if path != placed]
 
-    @staticmethod
-    def _found(pack: Pack, needed: Iterable[str]) -> Iterator[tuple[int, bytes]]:
-        """Where in a pack those objects are that it holds."""
-        for name in needed:
-            with contextlib.suppress(KeyError):
-                yield pack.index.object_offset(ObjectID(name.encode())), bytes.fromhex(name)
-
     def _begin(
         self, fold: Iterable[Path], fresh: set[bytes], opened: contextlib.ExitStack
     ) -> tuple[Packing, list[Path]]:
@@ -249,52 +235,38 @@ class Packs:
 
         Of the objects `fresh` none is taken over unread: nobody else may have them behind this.
         """
-        bodies: list[Body] = []
+        bodies: list[PackFile] = []
+        held: set[bytes] = set()
         last: Path | None = None
         folded: list[Path] = []
         again: list[Raw] = []
-        known = set(fresh)
         for path in fold:
             # One that is damaged stays: verify says so. A `git repack` may have taken it meanwhile.
-            with contextlib.suppress(StateReadError, FileNotFoundError):
-                body = self._body(path, opened)
-                ids = {row.id for row in body.rows}
-                if known.isdisjoint(ids):
-                    bodies.append(body)
+            with contextlib.suppress(StateReadError, FileNotFoundError), self._judged(path):
+                pack = opened.enter_context(contextlib.closing(PackFile(path)))
+                pack.check()
+                pack.index.check()
+                names = pack.index.names
+                if pack.index.old:
+                    raise ValueError("its index has no sums that could be taken over")
+                if fresh.isdisjoint(names) and held.isdisjoint(names):
+                    bodies.append(pack)
                     last = path
+                    held.update(names)
                 else:
                     again += list(self._contents(path))
                 folded.append(path)
-                known |= ids
-        packing = Packing(bodies, self._tips(last) if last else {})
+        packing = Packing(bodies, self._tips(last, bodies[-1]) if last else {}, held)
         packing.add(again)
         return packing, folded
 
-    def _body(self, path: Path, opened: contextlib.ExitStack) -> Body:
-        with self._opened(path) as pack:
-            pack.index.check()
-            rows = _rows(pack)
-            checksum = pack.get_stored_checksum()
-            file = opened.enter_context(path.open("rb"))
-            body = Body(file, rows, os.fstat(file.fileno()).st_size - CHECKSUM_SIZE)
-            if len({row.id for row in rows}) < len(rows) or not is_whole(body, checksum):
-                raise ValueError("its checksums do not match")
-        return body
-
-    def _tips(self, path: Path) -> dict[bytes, Tip]:
+    def _tips(self, path: Path, pack: PackFile) -> dict[bytes, Tip]:
         """The last object of each kind in a pack."""
         written, tips = self._written
-        if path == written:
-            return tips
-        tips = {}
-        with (
-            contextlib.suppress(StateReadError, FileNotFoundError),
-            self._opened(path) as pack,
-        ):
-            for row in reversed(_rows(pack)[-_TIPS_AMONG:]):
-                raw = _read(pack, row.id)
-                if raw.kind not in tips:
-                    tips[raw.kind] = Tip(row.id, raw.content, _depth(pack, row.offset))
+        if path != written:
+            tips = {}
+            with contextlib.suppress(StateReadError), self._judged(path):
+                tips = pack.tips(_TIPS_AMONG)
         return tips
 
     @contextlib.contextmanager
@@ -313,43 +285,39 @@ class Packs:
     def _contents(self, path: Path) -> Iterator[Raw]:
         """The objects of a pack in the order of the file."""
         with self._opened(path) as pack:
-            pack.index.check()
-            for row in _rows(pack):
-                yield _read(pack, row.id)
+            pack.check()
+            yield from pack.objects()
 
     @contextlib.contextmanager
-    def _opened(self, path: Path) -> Iterator[Pack]:
+    def _opened(self, path: Path) -> Iterator[PackFile]:
         """A pack that is open for the block.
 
         Raises:
             StateReadError: it is damaged.
             OSError: it has gone, or the system has no more files or memory for it.
         """
-        pack = Pack(os.fspath(path.with_suffix("")), object_format=DEFAULT_OBJECT_FORMAT)
+        with self._judged(path), contextlib.closing(PackFile(path)) as pack:
+            yield pack
+
+    @contextlib.contextmanager
+    def _judged(self, path: Path) -> Iterator[None]:
+        """Calls what goes wrong in the block damage of the pack, but for what is no fault of it."""
         try:
-            try:
-                yield pack
-            except Exception as error:
-                # What they were looking at is part of the mapped file, which cannot be closed before they let go.
-                traceback.clear_frames(error.__traceback__)
-                raise
-            finally:
-                pack.close()
-        except PackFileDisappeared as error:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
-        except Exception as error:  # dulwich raises whatever its parsers trip over (PITFALLS D9)
+            yield
+        except Exception as error:  # zlib and dulwich raise whatever they trip over (PITFALLS D9)
             if isinstance(error, OSError) and error.errno in _NOT_ITS_FAULT:
                 raise
             raise self._damaged(path, f"{type(error).__name__}: {error}") from error
 
-    def _read_back(self, path: Path, rows: list[Row], added: list[bytes]) -> None:
-        """Sees that every object that was added has its hash, and that those that were copied are as they were."""
+    def _read_back(self, path: Path, written: Written, added: list[bytes]) -> None:
+        """Sees that the disk has what was written, and that every object that was added comes out of it by its hash."""
         cause = None
         try:
-            with contextlib.ExitStack() as opened, self._opened(path) as pack:
-                whole = self._body(path, opened).rows == rows
-                for each in added:
-                    _read(pack, each)
+            whole = files.read(path.with_suffix(".idx"))[0] == written.index_content
+            with self._opened(path) as pack:
+                pack.check()
+                for _ in pack.objects(added):
+                    pass
         except StateReadError as error:
             cause, whole = error, False
         if not whole:
@@ -367,25 +335,3 @@ class Packs:
             path=path,
             code="object-damaged",
         )
-
-
-def _rows(pack: Pack) -> list[Row]:
-    """The index in the order of the pack."""
-    return sorted((Row(*row) for row in pack.index.iterentries()), key=attrgetter("offset"))
-
-
-def _read(pack: Pack, made_id: bytes) -> Raw:
-    kind, content = pack.get_raw(ObjectID(made_id.hex().encode()))
-    return checked_raw(made_id.hex(), kind, content)
-
-
-def _depth(pack: Pack, offset: int) -> int:
-    """How many deltas make the object at `offset`; as many as there may be where that is not known."""
-    for depth in range(MAX_DEPTH):
-        found = pack.data.get_unpacked_object_at(offset)
-        if found.pack_type_num not in DELTA_TYPES:
-            return depth
-        if not isinstance(found.delta_base, int):
-            break  # against a name
-        offset -= found.delta_base
-    return MAX_DEPTH
