@@ -17,7 +17,7 @@ from gitstate.repository import EMPTY_TREE, make_blob
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from gitstate.draft import Draft
+    from gitstate.record import GitObject
     from gitstate.repository import Commit, Repository
 
 LINES_OF_A_FILE: Final = 1000
@@ -67,6 +67,11 @@ class Archive:
         self._commit = repository.commit(tip) if tip is not None else None
 
     @property
+    def tip(self) -> str | None:
+        """Its commit."""
+        return self._commit.id if self._commit else None
+
+    @property
     def last(self) -> int:
         """The number of the newest version that is in it, 0 for none."""
         return self._commit.note.serial if self._commit else 0
@@ -77,7 +82,7 @@ class Archive:
         Raises:
             StateReadError: it is missing or damaged.
         """
-        names = sorted(self._files())
+        names = sorted(self.files())
         return self._lines(names[0])[0] if names else None
 
     def before(self, serial: int) -> Iterator[dict[str, Any]]:
@@ -86,25 +91,24 @@ class Archive:
         Raises:
             StateReadError: a file of it is missing or damaged; raised when it is come to.
         """
-        for name in sorted(self._files(), reverse=True):
+        for name in sorted(self.files(), reverse=True):
             if int(name.partition(b".")[0]) < serial:
                 yield from (line for line in reversed(self._lines(name)) if line["serial"] < serial)
 
-    def extend(self, draft: Draft, commits: Sequence[Commit]) -> None:
-        """Puts the versions behind the last one, oldest first, into the archive that `draft` makes.
+    def extended(self, commits: Sequence[Commit]) -> dict[bytes, GitObject]:
+        """The files that change when the versions behind the last one, oldest first, are put into the archive.
 
         Raises:
             StateReadError: the file that goes on is missing or damaged.
         """
-        known = self._files()
-        added: dict[bytes, bytes] = {}
+        known = self.files()
+        changed: dict[bytes, list[bytes]] = {}
         for commit in commits:
             name = _file_of(commit.note.serial)
-            if name not in added:
-                added[name] = self._repository.read(known[name]) if name in known else b""
-            added[name] += archived_line(commit)
-        blobs = {name: make_blob(content) for name, content in added.items()}
-        draft.keep_archive(blobs, known, commits[-1].note.serial)
+            if name not in changed:
+                changed[name] = [self._repository.read(known[name])] if name in known else []
+            changed[name].append(archived_line(commit))
+        return {name: make_blob(b"".join(lines)) for name, lines in changed.items()}
 
     def problems(self) -> Iterable[str]:
         """What is wrong with it, a line each."""
@@ -117,11 +121,16 @@ class Archive:
         if expected:
             yield f"{ARCHIVE} begins behind version {expected}"
 
-    def _files(self) -> dict[bytes, str]:
+    def files(self) -> dict[bytes, str]:
+        """The ids of its files, by their names.
+
+        Raises:
+            StateReadError: it is missing or damaged.
+        """
         return self._repository.files(self._commit.tree) if self._commit else {}
 
     def _lines(self, name: bytes) -> list[dict[str, Any]]:
-        content = self._repository.read(self._files()[name])
+        content = self._repository.read(self.files()[name])
         try:
             lines = [json.loads(line) for line in content.splitlines()]
             if lines and all(isinstance(line["serial"], int) for line in lines):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gitstate.store import Store
 
 _FILES_OF_A_RECORD: Final = 5
-"""Files of the archive that are written while the lock is held once."""
+"""Files of the archive that are made at once."""
 
 _IN_PASSING: Final = 0.25
 """The share of a pack that must be of no use before `close` writes it anew."""
@@ -155,24 +155,28 @@ class Retention:
     def _archive(self, last: int) -> None:
         """Puts the lines of the versions up to `last` into the archive, durably."""
         store = self._store
-        refs = store.reader.refs()
-        done = Archive(store.repository, refs.get(ARCHIVE)).last
-        while done < last:
-            # So many that neither the memory is filled nor the lock held for long.
-            some = min(last, done + _FILES_OF_A_RECORD * LINES_OF_A_FILE)
+        while True:
+            refs = store.reader.refs()
+            archive = Archive(store.repository, refs.get(ARCHIVE))
+            if archive.last >= last:
+                store.repository.forget()  # what such a walk has left in memory
+                return
+            # So many that the memory is not filled.
+            some = min(last, archive.last + _FILES_OF_A_RECORD * LINES_OF_A_FILE)
             newest = self._at(refs[BRANCH], some)
-            self._note(list(islice(store.chain.walk(newest.id), some - done))[::-1])
-            done = some
+            commits = list(islice(store.chain.walk(newest.id), some - archive.last))
+            self._note(archive, commits[::-1])
 
-    def _note(self, commits: Sequence[Commit]) -> None:
+    def _note(self, archive: Archive, commits: Sequence[Commit]) -> None:
+        # What takes time comes before the lock: nobody else changes the archive meanwhile, or it is done again.
+        lines, known = archive.extended(commits), archive.files()
         store = self._store
         with store.writing("prune", self._policy.timeout):
-            archive = Archive(store.repository, store.ref(ARCHIVE))
-            missing = [each for each in commits if each.note.serial > archive.last]
-            draft = store.draft(self._policy.author)
-            archive.extend(draft, missing)
-            store.note(draft, None)
-            store.settle()
+            if store.ref(ARCHIVE) == archive.tip:
+                draft = store.draft(self._policy.author)
+                draft.keep_archive(lines, known, commits[-1].note.serial)
+                store.note(draft, None)
+                store.settle()
 
     def _move_boundary(self, goes: range) -> None:
         store, shallow = self._store, self._store.repository.shallow
