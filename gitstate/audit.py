@@ -1,6 +1,6 @@
 """Audit: what a version, or a failure, is in the trail; and the archive, where the lines of pruned versions are.
 
-The archive is a commit on `refs/audit/archive` with a file for every thousand versions, called by the number of the
+The archive is a commit on `refs/audit/archive` with files of at most a thousand lines, each called by the number of the
 first: `000001001.jsonl`. A line of it is a JSON object: what `get_transaction_history` gives, and `serial`, `author`,
 `message`. It begins with version 1; the commit says by its `Serial:` how far it goes.
 """
@@ -8,6 +8,7 @@ first: `000001001.jsonl`. A line of it is a JSON object: what `get_transaction_h
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, Final
 
 from gitstate.draft import ARCHIVE
@@ -15,12 +16,16 @@ from gitstate.errors import StateReadError
 from gitstate.repository import EMPTY_TREE, make_blob
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator
 
     from gitstate.record import GitObject
     from gitstate.repository import Commit, Repository
 
 LINES_OF_A_FILE: Final = 1000
+BYTES_OF_A_FILE: Final = 256 * 1024
+"""The last file is written anew whenever a line is added: neither many nor long ones must make that slow."""
+
+_BYTES_AT_ONCE: Final = 1024 * 1024
 
 _OF_THE_ARCHIVE: Final = ("serial", "author", "message")
 
@@ -76,39 +81,55 @@ class Archive:
         """The number of the newest version that is in it, 0 for none."""
         return self._commit.note.serial if self._commit else 0
 
-    def first(self) -> dict[str, Any] | None:
-        """The oldest line.
-
-        Raises:
-            StateReadError: it is missing or damaged.
-        """
-        names = sorted(self.files())
-        return self._lines(names[0])[0] if names else None
-
     def before(self, serial: int) -> Iterator[dict[str, Any]]:
         """The lines of the versions before a number, newest first.
 
         Raises:
             StateReadError: a file of it is missing or damaged; raised when it is come to.
         """
-        for name in sorted(self.files(), reverse=True):
-            if int(name.partition(b".")[0]) < serial:
+        for name in sorted(self.files(), key=_first_of, reverse=True):
+            if _first_of(name) < serial:
                 yield from (line for line in reversed(self._lines(name)) if line["serial"] < serial)
 
-    def extended(self, commits: Sequence[Commit]) -> dict[bytes, GitObject]:
+    def ids(self, serials: Collection[int]) -> dict[int, str]:
+        """The commits of the versions with these numbers.
+
+        Raises:
+            StateReadError: a file of it is missing or damaged.
+        """
+        found: dict[int, str] = {}
+        starts = sorted(map(_first_of, self.files()))
+        wanted = {bisect_right(starts, serial) - 1 for serial in serials if serial <= self.last}
+        for name in sorted(self.files(), key=_first_of):
+            if bisect_right(starts, _first_of(name)) - 1 in wanted:
+                lines = {line["serial"]: line["commit"] for line in self._lines(name)}
+                found |= {serial: lines[serial] for serial in serials if serial in lines}
+        return found
+
+    def extended(self, commits: Iterable[Commit]) -> tuple[dict[bytes, GitObject], int]:
         """The files that change when the versions behind the last one, oldest first, are put into the archive.
+
+        With them the number of the last version that is in them: there may be too many for once.
 
         Raises:
             StateReadError: the file that goes on is missing or damaged.
         """
         known = self.files()
-        changed: dict[bytes, list[bytes]] = {}
+        name = max(known, key=_first_of, default=b"")
+        last = self._repository.read(known[name]) if name else b""
+        lines, size, added = last.count(b"\n"), len(last), 0
+        changed: dict[bytes, list[bytes]] = {name: [last]}
+        serial = self.last
         for commit in commits:
-            name = _file_of(commit.note.serial)
-            if name not in changed:
-                changed[name] = [self._repository.read(known[name])] if name in known else []
-            changed[name].append(archived_line(commit))
-        return {name: make_blob(b"".join(lines)) for name, lines in changed.items()}
+            line, serial = archived_line(commit), commit.note.serial
+            if not name or lines >= LINES_OF_A_FILE or size + len(line) > BYTES_OF_A_FILE:
+                name, lines, size = b"%09d.jsonl" % serial, 0, 0
+            changed.setdefault(name, []).append(line)
+            lines, size, added = lines + 1, size + len(line), added + len(line)
+            if added >= _BYTES_AT_ONCE:
+                break
+        made = {name: make_blob(b"".join(lines)) for name, lines in changed.items() if name}
+        return made, serial
 
     def problems(self) -> Iterable[str]:
         """What is wrong with it, a line each."""
@@ -145,5 +166,7 @@ class Archive:
             ) from error
 
 
-def _file_of(serial: int) -> bytes:
-    return b"%09d.jsonl" % (serial - (serial - 1) % LINES_OF_A_FILE)
+def _first_of(name: bytes) -> int:
+    """The number of the first version in a file of the archive, by its name."""
+    digits = name.partition(b".")[0]
+    return int(digits) if digits.isdigit() else 0

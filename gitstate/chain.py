@@ -1,6 +1,7 @@
 """Chain: the versions along the branch, newest first, by their number, or by the time at which they were current.
 
-Once older versions are pruned it begins with the oldest that is left, and named ones from before that stand alone.
+A version is pruned as soon as its line is in the archive of the audit trail, durably: see audit.py. Behind that the chain
+begins, whatever objects are still there, and whatever is in Git's file `shallow`, which follows.
 
 Whoever walks from the newest version to an old one reads each commit in between. So where each version is stands in a
 file beside the repository, which can be made of the commits again and is never flushed: what is in it counts only as
@@ -24,6 +25,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gitstate import files
+from gitstate.draft import ARCHIVE, BACKUPS
 from gitstate.errors import StateError, StateReadError, VersionPrunedError
 
 if TYPE_CHECKING:
@@ -58,15 +60,14 @@ class Chain:
         self._repository = repository
         # The newest version, and the number and id of the last row, that were found to agree.
         self._agreed: tuple[str, int, str] | None = None
-        self._known_boundary: tuple[frozenset[str], list[Commit]] = frozenset(), []
 
     def walk(self, head: str | None) -> Iterator[Commit]:
-        """The commit `head` and its ancestors, newest first; none for None.
+        """The version `head` and those before it, newest first, as far as they are kept; none for None.
 
         Raises:
             StateReadError: one is missing or damaged; raised when the walk comes to it.
         """
-        boundary = self._repository.shallow.read() if head is not None else frozenset()
+        oldest = self.oldest() if head is not None else 1
         last: Commit | None = None
         while head is not None:
             try:
@@ -78,38 +79,45 @@ class Chain:
                 raise
             yield commit
             last = commit
-            head = commit.parents[0] if commit.parents and commit.id not in boundary else None
+            goes_on = commit.parents and commit.note.serial > oldest
+            head = commit.parents[0] if goes_on else None
+
+    def trail(self, tip: str | None) -> Iterator[Commit]:
+        """The commit `tip` and all before it, newest first, of a ref that is not the branch; none for None.
+
+        Raises:
+            StateReadError: one is missing or damaged; raised when the walk comes to it.
+        """
+        while tip is not None:
+            commit = self._repository.commit(tip)
+            yield commit
+            tip = commit.parents[0] if commit.parents else None
 
     def oldest(self) -> int:
-        """The number of the oldest version that is kept along the branch; 1 where nothing was pruned.
-
-        Raises:
-            StateReadError: the repository does not say.
-        """
-        return max((commit.note.serial for commit in self._boundary()), default=1)
-
-    def keeps(self, commit_id: str, serial: int) -> bool:
-        """Whether a version of the branch has not been pruned: it is young enough, or stands alone.
-
-        Raises:
-            StateReadError: the repository does not say.
-        """
-        return serial >= self.oldest() or commit_id in self._repository.shallow.read()
+        """The number of the oldest version that is kept along the branch; 1 where nothing was pruned."""
+        with contextlib.suppress(
+            StateReadError
+        ):  # damage to the archive is no way to lose versions
+            if (tip := self._repository.refs.read(ARCHIVE)) is not None:
+                return self._repository.commit(tip).note.serial + 1
+        return 1
 
     def pruned(self, name: object, serial: int) -> VersionPrunedError:
         """The error that a version was pruned."""
-        at = min(self._boundary(), key=lambda each: abs(each.note.serial - serial))
-        nearest = at.note.serial
+        nearest = min(self._kept_alone(), key=lambda each: abs(each - serial), default=0)
+        oldest = self.oldest()
+        if abs(oldest - serial) <= abs(nearest - serial):
+            nearest = oldest
         return VersionPrunedError(
             f"version {serial} has been pruned, older than what is kept: {name!r}: {self._layout.state}. Nothing was"
-            f" changed. The nearest that is kept is {nearest} ({at.id}); get_transaction_history() has the line of this one.",
+            f" changed. The nearest that is kept is {nearest}; get_transaction_history() has the line of this one.",
             name=str(name),
             nearest=nearest,
             path=self._layout.state,
         )
 
     def at(self, head: str, serial: int) -> Commit | None:
-        """The version with a number among `head` and its ancestors, None where there is none, or none any more.
+        """The version with a number among `head` and those before it, None where there is none, or none any more.
 
         Raises:
             StateReadError: a commit on the way to it is missing or damaged.
@@ -118,9 +126,8 @@ class Chain:
         steps = newest.note.serial - serial
         if steps < 0 or serial < 1:
             return None
-        boundary = self._boundary()
-        if boundary and serial <= max(each.note.serial for each in boundary):
-            return next((each for each in boundary if each.note.serial == serial), None)
+        if serial < self.oldest():
+            return None
         if steps > _NEAR:
             found = self._looked_up(newest, serial)
             if found is None and steps > _FAR and self._make_anew(head):
@@ -177,21 +184,13 @@ class Chain:
             return True
         return False
 
-    def _boundary(self) -> list[Commit]:
-        """The versions behind which others were pruned, oldest first, as far as they can be read."""
-        at = self._repository.shallow.read()
-        known, found = self._known_boundary
-        if at != known:
-            found = []
-            for commit_id in at:
-                with contextlib.suppress(
-                    StateReadError
-                ):  # somebody else's, or damaged: verify says so
-                    found.append(self._repository.commit(commit_id))
-            found.sort(key=lambda each: each.note.serial)
-            if len(found) == len(at):
-                self._known_boundary = at, found
-        return found
+    def _kept_alone(self) -> Iterator[int]:
+        """The numbers of the versions that only their names keep."""
+        with contextlib.suppress(StateReadError):
+            boundary = self._repository.shallow.read()
+            for at in self._repository.refs.all(BACKUPS).values():
+                if at in boundary:
+                    yield self._repository.commit(at).note.serial
 
     def _looked_up(self, newest: Commit, serial: int) -> Commit | None:
         """The version `serial` by its row; None where the rows cannot be used."""

@@ -99,17 +99,22 @@ class Checkpoint:
 
 
 @contextlib.contextmanager
-def maintaining(layout: Layout, operation: str) -> Iterator[bool]:
+def maintaining(layout: Layout, operation: str, patience: float | None = 0.0) -> Iterator[bool]:
     """Whether nobody else rewrites what is packed, for a block: one at a time (PITFALLS O7).
 
+    Who has `patience`, in seconds or None for any, waits for the others.
+
     Raises:
+        StateLockError: they were at it for longer than that.
         StateWriteError: the disk refused.
     """
     maintenance = StateLock(layout.maintenance_lock)
     with contextlib.closing(maintenance):
         try:
-            maintenance.acquire(0, operation)
+            maintenance.acquire(patience, operation)
         except StateLockError:
+            if patience != 0:
+                raise
             yield False
             return
         try:

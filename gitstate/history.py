@@ -95,9 +95,9 @@ class History:
         found = self._store.chain.current_at(head, moment) if head else None
         if found is not None:
             return self.made(found)
-        for line in self._archive().before(self._store.chain.oldest()):
+        for line in self._archived(self._store.chain.oldest()):
             if datetime.fromisoformat(line["timestamp"]) <= moment:
-                raise self._store.chain.pruned(moment.isoformat(), line["serial"])
+                return self.made(self._alone(line, moment.isoformat()))
         raise VersionNotFoundError(
             f"there was no version yet at {moment.isoformat()}. The oldest is the last that log() gives.",
             name=str(moment),
@@ -184,12 +184,27 @@ class History:
             yield _entry(commit)
         if oldest > 1:
             # Asked behind the walk: what was pruned in its course is there by now.
-            for line in self._archive().before(oldest):
+            for line in self._archived(oldest):
                 moment = datetime.fromisoformat(line["timestamp"])
                 yield (line["serial"], False, moment), as_in_the_trail(line)
 
     def _events(self, ref: str) -> Iterator[_Entry]:
-        return map(_entry, self._store.chain.walk(self._store.reader.refs().get(ref)))
+        return map(_entry, self._store.chain.trail(self._store.reader.refs().get(ref)))
+
+    def _archived(self, serial: int) -> Iterator[dict[str, Any]]:
+        """The lines of the archive of versions before a number, newest first."""
+        while True:
+            archive = self._archive()
+            try:
+                for line in archive.before(serial):
+                    serial = line["serial"]
+                    yield line
+            except StateReadError:
+                # A prune may have put another one in its place, and given the space of this one back.
+                if self._archive().tip == archive.tip:
+                    raise
+            else:
+                return
 
     def _archive(self) -> Archive:
         return Archive(self._store.repository, self._store.reader.refs().get(ARCHIVE))
@@ -254,7 +269,7 @@ class History:
         found = self._store.chain.at(head, serial) if head else None
         if found is None:
             if 0 < serial < self._store.chain.oldest():
-                raise self._store.chain.pruned(serial, serial)
+                return self._alone(next(self._archived(serial + 1)), serial)
             newest = self._store.repository.commit(head).note.serial if head else 0
             raise self.not_found(serial, f"the serials are 1 to {newest}")
         return found
@@ -267,7 +282,7 @@ class History:
             if found is not None:
                 return found
             if 0 < newest - steps < self._store.chain.oldest():
-                raise self._store.chain.pruned(name, newest - steps)
+                return self._alone(next(self._archived(newest - steps + 1)), name)
         raise self.not_found(name, "history does not go back that far")
 
     def _by_prefix(self, prefix: str) -> Commit:
@@ -314,10 +329,20 @@ class History:
 
     def _keeps(self, commit_id: str, serial: int) -> bool:
         """Whether a version has not been pruned, though its objects may still be there."""
-        return self._store.chain.keeps(commit_id, serial) or commit_id in self._named().values()
+        return serial >= self._store.chain.oldest() or commit_id in self._named().values()
+
+    def _alone(self, line: dict[str, Any], name: object) -> Commit:
+        """The version of a line of the archive, if a name keeps it.
+
+        Raises:
+            VersionPrunedError: none does.
+        """
+        if line["commit"] in self._named().values():
+            return self._store.repository.commit(line["commit"])
+        raise self._store.chain.pruned(name, line["serial"])
 
     def _refuse_pruned(self, prefix: str) -> None:
-        for line in self._archive().before(self._store.chain.oldest()):
+        for line in self._archived(self._store.chain.oldest()):
             made_id, serial = line["commit"], line["serial"]
             if made_id.startswith(prefix) and not self._keeps(made_id, serial):
                 raise self._store.chain.pruned(prefix, serial)

@@ -1,12 +1,14 @@
 """Retention: versions that fall out of the window are forgotten on purpose; their lines of the audit trail are kept.
 
-In this order, so that whatever a crash leaves is a history without a hole: the lines go into the archive, by a record of
-the journal; then the boundary moves, behind which Git looks for nothing; then packs are written anew without what
-nothing reaches any more. Who is interrupted leaves too much, and the next one goes on.
+A version is pruned by the record that puts its line into the archive: see chain.py. In this order, so that whatever a
+crash leaves is a history without a hole: the lines, durably; then Git's boundary, behind which it looks for nothing;
+then packs are written anew without what nothing reaches any more. Who is interrupted leaves too much, and the next one
+goes on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from dataclasses import dataclass, replace
@@ -19,20 +21,15 @@ from gitstate.checkpoint import maintaining
 from gitstate.draft import ARCHIVE, BACKUPS
 from gitstate.errors import StateError, StateReadError, StateWriteError
 from gitstate.repository import BRANCH
+from gitstate.store import BRIEF
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from gitstate.policy import Policy
     from gitstate.repository import Commit
     from gitstate.store import Store
-
-_FILES_OF_A_RECORD: Final = 5
-"""Files of the archive that are made at once."""
-
-_IN_PASSING: Final = 0.25
-"""The share of a pack that must be of no use before `close` writes it anew."""
 
 _TRACKING: Final = re.compile(f"refs/remotes/(.+)/{BRANCH.rpartition('/')[2]}")
 """What a remote is known to have received, as `git push` and `git fetch` note it: gitglossary(7), remote-tracking branch."""
@@ -78,7 +75,7 @@ class Retention:
         oldest = max(self._store.repository.commit(head).note.serial - window, first)
         received = self._received(refs, head)
         goes = range(first, max(first, min((oldest, *received.values()))))
-        named = self._named(refs, head)
+        named = self._named(refs)
         return PruneReport(
             goes,
             tuple(name for name, at in named.items() if at.note.serial in goes),
@@ -91,34 +88,62 @@ class Retention:
         Raises:
             StateError: as `cut`, `Store.checkpoint` and `collect`; the history is whole, whatever was done.
         """
-        report = self.cut(window)
-        self._store.checkpoint(self._policy.timeout)
-        return replace(report, freed=self.collect(thoroughly=True))
+        store, patience = self._store, self._policy.timeout
+        report = self.cut(window, patience)
+        store.checkpoint(patience)
+        freed = self.collect(patience)
+        # What others have committed meanwhile: else the next one of them pays for all of it.
+        store.checkpoint(patience, BRIEF)
+        return replace(report, freed=freed)
 
-    def cut(self, window: int | None) -> PruneReport:
-        """Moves the boundary; does nothing where somebody else is at it.
+    def keep(self) -> None:
+        """What closing a handle that has committed does: keeps to the window, and packs. Refusals are warnings."""
+        store = self._store
+        if store.poisoned or store.lock.held_here():
+            return
+        goes = range(0)
+        window = None
+        try:
+            window = store.layout.settings().max_backups
+            goes = self.cut(window).versions
+        except StateError as error:
+            _log.warning("older versions could not be pruned: %s", str(error))
+        store.checkpoint_quietly(self._policy.timeout)
+        # What is kept is written anew for that, so once in a quarter of the window is enough.
+        share = 1 + (window or 0) // 4
+        if goes and (goes.stop - 1) // share > (goes.start - 1) // share and not store.poisoned:
+            try:
+                self.collect()
+            except StateError as error:
+                _log.warning("the space of pruned versions is still taken: %s", str(error))
+
+    def cut(self, window: int | None, patience: float | None = 0.0) -> PruneReport:
+        """Forgets what is older than the window; where somebody else is at it, waits with `patience`, or does nothing.
 
         Raises:
             StateReadError: the history is damaged; nothing was changed.
-            StateWriteError: the disk refused; the boundary is where it was.
-            StateLockError, StateConflictError: as a transaction; the boundary is where it was.
+            StateWriteError: the disk refused; fewer versions were forgotten, or none.
+            StateLockError, StateConflictError: as a transaction; fewer versions were forgotten, or none.
         """
         layout = self._store.layout
-        safe = "No version was forgotten."
+        safe = "No version was forgotten that should be kept."
         refused = files.Refused(StateWriteError, "cannot prune", layout.store, safe)
-        nothing = PruneReport(range(0), ())
-        if not layout.exists():
-            return nothing
-        with refused, maintaining(layout, "prune") as alone:
-            report = self.plan(window) if alone else nothing
-            if report.versions:
-                self._archive(report.versions.stop - 1)
-            if alone:
-                self._move_boundary(report.versions)
-        return report
+        planned: PruneReport | None = None
+        while layout.exists():
+            with refused, maintaining(layout, "prune", patience) as alone:
+                if not alone:
+                    break
+                planned = planned or self.plan(window)
+                if not planned.versions or self._archive(planned.versions.stop - 1):
+                    self._tell_git()
+                    return planned
+            # Nobody else could make a checkpoint meanwhile, and the journal grows by what all of us write.
+            self._store.repository.forget()  # a walk through a long history leaves much in memory
+            self._store.checkpoint(self._policy.timeout, BRIEF)
+        return PruneReport(range(0), ())
 
-    def collect(self, *, thoroughly: bool) -> int:
-        """Gives back what nothing reaches any more, as bytes; does nothing where somebody else is at it.
+    def collect(self, patience: float | None = 0.0) -> int:
+        """Gives back what nothing reaches any more, as bytes; where somebody else is at it, as `cut`.
 
         Raises:
             StateReadError: something that is needed is damaged; nothing was deleted.
@@ -132,130 +157,94 @@ class Retention:
         )
         if not layout.exists():
             return 0
-        with refused, maintaining(layout, "prune") as alone:
+        with refused, maintaining(layout, "prune", patience) as alone:
             if not alone:
                 return 0
             with store.writing("prune", self._policy.timeout):
                 store.settle()
                 needed = store.journalled()
                 roots = store.repository.roots()
-            needed |= store.repository.reachable(roots)
+            reached, ends = store.repository.reachable(roots, store.chain.oldest())
+            needed |= reached
             before = _size(layout.git_dir)
             with layout.scratch() as scratch:
-                share = 0.0 if thoroughly else _IN_PASSING
-                packs = store.repository.rewrite(needed, scratch, share)
+                packs = store.repository.rewrite(needed, scratch)
             with store.writing("prune", self._policy.timeout):
                 store.settle()
                 needed |= store.journalled()
                 if not needed.issuperset(store.repository.roots()):
                     return 0  # somebody has named what nothing reached: the next one looks again
+                # A crash behind this leaves objects that nothing reaches, and no end that Git does not know.
+                shallow = store.repository.shallow
+                shallow.write(ends | (shallow.read() & needed))
                 store.repository.collect(needed, packs)
             return max(0, before - _size(layout.git_dir))
 
-    def _archive(self, last: int) -> None:
-        """Puts the lines of the versions up to `last` into the archive, durably."""
+    def _archive(self, last: int) -> bool:
+        """Whether the versions up to `last` are in the archive, durably, and so are pruned; puts some of them there."""
         store = self._store
-        while True:
-            refs = store.reader.refs()
-            archive = Archive(store.repository, refs.get(ARCHIVE))
-            if archive.last >= last:
-                store.repository.forget()  # what such a walk has left in memory
-                return
-            # So many that the memory is not filled.
-            some = min(last, archive.last + _FILES_OF_A_RECORD * LINES_OF_A_FILE)
-            newest = self._at(refs[BRANCH], some)
-            commits = list(islice(store.chain.walk(newest.id), some - archive.last))
-            self._note(archive, commits[::-1])
-
-    def _note(self, archive: Archive, commits: Sequence[Commit]) -> None:
-        # What takes time comes before the lock: nobody else changes the archive meanwhile, or it is done again.
-        lines, known = archive.extended(commits), archive.files()
-        store = self._store
+        refs = store.reader.refs()
+        archive = Archive(store.repository, refs.get(ARCHIVE))
+        if archive.last >= last:
+            return True
+        some = min(last, archive.last + LINES_OF_A_FILE)
+        newest = store.chain.at(refs[BRANCH], some)
+        found = store.chain.walk(newest.id if newest else None)
+        # What takes time comes before the lock. Who maintains is alone, so nobody else changes the archive.
+        commits = list(islice(found, some - archive.last))[::-1]
+        lines, end = archive.extended(commits)
         with store.writing("prune", self._policy.timeout):
-            if store.ref(ARCHIVE) == archive.tip:
-                draft = store.draft(self._policy.author)
-                draft.keep_archive(lines, known, commits[-1].note.serial)
-                store.note(draft, None)
-                store.settle()
-
-    def _move_boundary(self, goes: range) -> None:
-        store, shallow = self._store, self._store.repository.shallow
-        with store.writing("prune", self._policy.timeout):
+            draft = store.draft(self._policy.author)
+            draft.keep_archive(lines, archive.files(), end)
+            store.note(draft, None)
             store.settle()
-            refs = store.reader.refs()
-            head = refs.get(BRANCH)
-            oldest = goes.stop if goes else store.chain.oldest()
-            if head is None or oldest == 1:
-                return
-            begins = self._at(head, oldest)
-            named = self._named(refs, head).values()
-            ours = {begins.id, *(each.id for each in named if each.note.serial < oldest)}
-            known = shallow.read()
-            theirs = {each for each in known if self._is_theirs(each, head)}
-            if ours | theirs != known:
-                shallow.write(ours | theirs)
+        return end >= last
 
-    def _at(self, head: str, serial: int) -> Commit:
-        found = self._store.chain.at(head, serial)
-        if found is None:
-            raise self._store.chain.pruned(serial, serial)
-        return found
+    def _tell_git(self) -> None:
+        """Sees that Git knows where the history begins, and which versions stand alone; what it knew, it still does."""
+        store, shallow = self._store, self._store.repository.shallow
+        refs, oldest = store.reader.refs(), store.chain.oldest()
+        head = refs.get(BRANCH)
+        begins = store.chain.at(head, oldest) if head and oldest > 1 else None
+        if begins is None:
+            return
+        known = shallow.read()
+        named = self._named(refs).values()
+        older = {at.id: at.note.serial for at in named if at.note.serial < oldest}
+        ids = Archive(store.repository, refs.get(ARCHIVE)).ids(set(older.values()))
+        ends = {begins.id, *(at for at, serial in older.items() if ids.get(serial) == at)}
+        if not ends <= known:
+            with store.writing("prune", self._policy.timeout):
+                store.settle()
+                shallow.write(ends | shallow.read())
 
     def _received(self, refs: Mapping[str, str], head: str) -> dict[str, int]:
         """The number of the newest version that each remote has, 0 where that is none of the branch."""
         found = {}
         for name, at in refs.items():
             if match := _TRACKING.fullmatch(name):
-                commit = self._on_the_branch(at, head)
-                found[match[1]] = commit.note.serial if commit else 0
+                found[match[1]] = 0
+                with contextlib.suppress(StateReadError):
+                    serial = self._store.repository.commit(at).note.serial
+                    version = self._store.chain.at(head, serial)
+                    found[match[1]] = serial if version and version.id == at else 0
         return found
 
-    def _named(self, refs: Mapping[str, str], head: str) -> dict[str, Commit]:
-        """The named backups that are versions of the branch."""
+    def _named(self, refs: Mapping[str, str]) -> dict[str, Commit]:
+        """What the names of backups name, as far as those are commits of gitstate."""
         found = {}
         for name, at in refs.items():
-            if name.startswith(BACKUPS) and (commit := self._on_the_branch(at, head)) is not None:
-                found[name.removeprefix(BACKUPS)] = commit
+            if name.startswith(BACKUPS):
+                with contextlib.suppress(
+                    StateReadError
+                ):  # verify says so, and what it leads to stays
+                    found[name.removeprefix(BACKUPS)] = self._store.repository.commit(at)
         return found
-
-    def _is_theirs(self, commit_id: str, head: str) -> bool:
-        """Whether a boundary is that of some other history."""
-        there = self._store.repository.readable(commit_id)
-        return there and self._on_the_branch(commit_id, head) is None
-
-    def _on_the_branch(self, commit_id: str, head: str) -> Commit | None:
-        """The commit, if it is a version of the branch.
-
-        Raises:
-            StateReadError: it is damaged.
-        """
-        try:
-            commit = self._store.repository.commit(commit_id)
-        except StateReadError as error:
-            if error.code in {"object-missing", "not-a-commit"}:
-                return None
-            raise
-        found = self._store.chain.at(head, commit.note.serial)
-        return commit if found is not None and found.id == commit_id else None
-
-
-def keep_window(store: Store, policy: Policy) -> None:
-    """What closing a handle does, if something was written: keeps to the window, and packs. Refusals are warnings."""
-    if not store.dirty or store.poisoned or store.lock.held_here():
-        return
-    retention, cut = Retention(store, policy), False
-    try:
-        settings = policy.settings or store.layout.settings()
-        cut = bool(retention.cut(settings.max_backups).versions)
-    except StateError as error:
-        _log.warning("older versions could not be pruned: %s", str(error))
-    store.checkpoint_quietly(policy.timeout)
-    if cut and not store.poisoned:
-        try:
-            retention.collect(thoroughly=False)
-        except StateError as error:
-            _log.warning("the space of pruned versions is still taken: %s", str(error))
 
 
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("objects/pack/*"))
+    total = 0
+    for path in folder.glob("objects/pack/*"):
+        with contextlib.suppress(FileNotFoundError):  # a `git repack` took it meanwhile
+            total += path.stat().st_size
+    return total

@@ -24,7 +24,7 @@ from gitstate.policy import (
 )
 from gitstate.registry import forget_store, open_store
 from gitstate.restore import Restorer
-from gitstate.retention import PruneReport, Retention, keep_window
+from gitstate.retention import PruneReport, Retention
 from gitstate.schema import PipelineSchema, summarize, validate
 from gitstate.transaction import StateTransaction
 from gitstate.verify import VerifyReport, verify
@@ -91,7 +91,7 @@ class PipelineState:
             if isinstance(max_backups, Unset)
             else Settings(check_window(max_backups)),
         )
-        self._opened: Store | None = None
+        self._opened: Writer | None = None
         self._pid = 0
         self._looked = False
 
@@ -337,7 +337,8 @@ class PipelineState:
         """`target`, as an absolute path, a Git bundle of all history: `git clone --mirror` makes a repository of it.
 
         Raises:
-            StateReadError: there is no history, or a part of it is damaged; nothing was written.
+            StateReadError: there is no history, a part of it is damaged, or was pruned, which a bundle cannot say; nothing was
+                written.
             StateWriteError: the disk refused; a file that was there is as it was.
             ValueError: the target is a part of the state itself, or of a store.
         """
@@ -371,16 +372,19 @@ class PipelineState:
         return retention.plan(window) if dry_run else retention.prune(window)
 
     def close(self) -> None:
-        """Prunes and makes a checkpoint if this process has written since the last one, and closes all files.
+        """Prunes to the `max_backups` of the store if this handle has committed, makes a checkpoint, and closes all files.
 
         Everything is committed and durable without it, so where it cannot be made, by a full disk or a busy lock, that is
         a warning in the log `gitstate`, and whoever is next makes it.
         """
-        store, self._opened = self._store, None
+        writer, self._opened = self._writer, None
         try:
-            keep_window(store, self._policy)
+            if writer.committed:
+                Retention(writer.store, self._policy).keep()
+            else:
+                writer.store.checkpoint_quietly(self._policy.timeout)
         finally:
-            forget_store(store)
+            forget_store(writer.store)
 
     def __enter__(self) -> Self:
         return self
@@ -397,14 +401,14 @@ class PipelineState:
         return f"PipelineState({os.fspath(self._path)!r})"
 
     @property
-    def _store(self) -> Store:
+    def _writer(self) -> Writer:
         if self._opened is None or self._pid != os.getpid():
-            self._opened, self._pid = open_store(self._path), os.getpid()
+            self._opened, self._pid = Writer(open_store(self._path), self._policy), os.getpid()
         return self._opened
 
     @property
-    def _writer(self) -> Writer:
-        return Writer(self._store, self._policy)
+    def _store(self) -> Store:
+        return self._writer.store
 
     @property
     def _history(self) -> History:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,16 +46,32 @@ def verify(store: Store, timeout: float | None) -> VerifyReport:
         except StateReadError as error:
             return VerifyReport((str(error),))
         return VerifyReport(())
+    while True:
+        before = _pruned(store)
+        problems = _problems(store, timeout)
+        # Beside a prune, what seems to be missing may have gone on purpose.
+        if not problems or before == _pruned(store):
+            return VerifyReport(tuple(dict.fromkeys(problems)))
+
+
+def _problems(store: Store, timeout: float | None) -> list[str]:
     store.repository.forget()
     problems: list[str] = []
-    for check in (_journal_and_state, _objects, _chain, _refs):
+    for check in (_journal_and_state, _objects, _chain, _archive, _refs):
         try:
             problems.extend(check(store, timeout))
         except StateReadError as error:
             problems.append(str(error))
         except OSError as error:
             problems.append(f"cannot be read: {error.strerror}: {error.filename}")
-    return VerifyReport(tuple(dict.fromkeys(problems)))
+    return problems
+
+
+def _pruned(store: Store) -> tuple[int, frozenset[str]]:
+    """What a prune changes."""
+    with contextlib.suppress(StateReadError):
+        return store.chain.oldest(), store.repository.shallow.read()
+    return store.chain.oldest(), frozenset()
 
 
 def _journal_and_state(store: Store, timeout: float | None) -> Iterator[str]:
@@ -76,20 +93,28 @@ def _chain(store: Store, _: float | None) -> Iterator[str]:
         if not commit.parents and serial != 1:
             yield f"the oldest version ({commit.id}) is number {serial}"
         newer = commit
-    if newer is not None and (oldest := newer.note.serial) > 1:
-        if oldest != store.chain.oldest():
-            yield f"the history ends at version {oldest}, and should at {store.chain.oldest()}"
-        archive = Archive(repository, store.reader.refs(recover=False).get(ARCHIVE))
-        if archive.last < oldest - 1:
-            yield f"{ARCHIVE} ends at version {archive.last}, and the history begins at {oldest}"
-        yield from archive.problems()
+
+
+def _archive(store: Store, _: float | None) -> Iterator[str]:
+    while True:
+        archive = Archive(store.repository, store.reader.refs(recover=False).get(ARCHIVE))
+        try:
+            yield from archive.problems()
+        except StateReadError:
+            # A prune may have put another one in its place, and given the space of this one back.
+            if store.reader.refs(recover=False).get(ARCHIVE) == archive.tip:
+                raise
+        else:
+            return
 
 
 def _refs(store: Store, _: float | None) -> Iterator[str]:
-    for at in sorted(store.repository.shallow.read()):
-        if not store.repository.readable(at):
-            yield f"the history should begin at {at}, which cannot be read"
-    for name, at in store.reader.refs(recover=False).items():
+    repository = store.repository
+    for at in sorted(repository.shallow.read()):
+        if not repository.readable(at):
+            yield f"Git believes that history begins at {at}, which cannot be read: prune() mends that"
+    refs = store.reader.refs(recover=False)
+    for name, at in refs.items():
         if name.startswith("refs/replace/"):
             # Git would show another object in its place; gitstate would not (PITFALLS D27).
             yield f"{name} makes Git show {at} instead of what it names: delete it"
@@ -98,13 +123,16 @@ def _refs(store: Store, _: float | None) -> Iterator[str]:
             _read_all(store, name, at)
         except StateError as error:
             yield f"{name} names {at}, which cannot be read: {error}"
+    ends = repository.reachable(refs.values(), store.chain.oldest())[1]
+    for end in sorted(ends - repository.shallow.read()):
+        yield f"Git does not know that history begins at {end}: prune() tells it"
 
 
 def _read_all(store: Store, name: str, at: str) -> None:
     """Reads what gitstate put under a ref; of somebody else's ref only what it names."""
     repository = store.repository
     if name.startswith(AUDIT):
-        for _ in store.chain.walk(at):
+        for _ in store.chain.trail(at):
             pass
     elif name.startswith(BACKUPS):
         tree = repository.commit(at).tree

@@ -39,11 +39,18 @@ _log = logging.getLogger("gitstate")
 
 
 class Writer:
-    """Changes to one state by one handle."""
+    """Changes to one state by one handle.
+
+    Attributes:
+        store: where they go.
+        policy: what the handle was told.
+        committed: whether there were any.
+    """
 
     def __init__(self, store: Store, policy: Policy) -> None:
         self.store = store
         self.policy = policy
+        self.committed = False
 
     @contextlib.contextmanager
     def writing(self, operation: str, timeout: float | None) -> Iterator[Found]:
@@ -154,6 +161,7 @@ class Writer:
         """
         if not draft.empty:
             self.store.commit(draft, found, self.policy.settings)
+            self.committed = True
 
     def record_failure(self, operation: str, message: str, error: str, reason: str) -> None:
         """Puts a failure into the history, where the disk can take it. Under the lock."""

@@ -771,7 +771,7 @@ def test_what_is_still_needed_of_a_pack_stays_readable_whatever_it_was_a_delta_a
     kept = [1, 2, 5, 8, 9, 10]
     needed = [objects[number].id for number in kept]
 
-    gone = repository.rewrite(needed, tmp_path, 0.0)
+    gone = repository.rewrite(needed, tmp_path)
     repository.collect(needed, gone)
 
     assert gone == [before]

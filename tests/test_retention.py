@@ -6,15 +6,19 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from oracle import (
     GIT,
+    KILLED,
     Tell,
     counted,
+    dying_before,
     files_of_store,
     fork,
     forks,
@@ -23,6 +27,7 @@ from oracle import (
     git_environment,
     judge_disk,
     leave,
+    moves_branch,
     needs_git,
 )
 
@@ -30,6 +35,7 @@ from gitstate import (
     PipelineState,
     PruneReport,
     StateConflictError,
+    StateLockError,
     StateReadError,
     VersionNotFoundError,
     VersionPrunedError,
@@ -106,6 +112,63 @@ def test_who_only_looks_prunes_nothing(keeping, path):
         assert [version.serial for version in looks.list_backups()] == [8, 7]
 
     assert serials(fresh(path)) == [9, 8, 7, 6, 5, 4, 3, 2, 1]
+
+
+def test_who_only_looks_prunes_nothing_though_another_handle_has_written(path):
+    writes = PipelineState(path, max_backups=None)
+    for number in range(1, 10):
+        writes.write({"n": number})
+    looks = PipelineState(path, max_backups=2)
+    looks.read()
+    looks.close()
+
+    assert serials(fresh(path)) == [9, 8, 7, 6, 5, 4, 3, 2, 1]
+
+
+@forks
+def test_who_finishes_what_a_killed_writer_has_begun_prunes_nothing(path):
+    def write_and_die(tell: Tell) -> None:
+        state = PipelineState(path, max_backups=None)
+        for number in range(1, 10):
+            state.write({"n": number})
+        with dying_before(moves_branch):
+            state.write({"n": 10})
+
+    assert fork(write_and_die).wait() == KILLED
+    with PipelineState(path, max_backups=2) as looks:
+        assert looks.read() == {"n": 10}
+
+    assert len(serials(fresh(path))) == 10
+
+
+def test_whose_only_transaction_failed_prunes_nothing(keeping, path):
+    leave(keeping(None, 9))
+    with (
+        PipelineState(path, max_backups=2) as fails,
+        pytest.raises(ZeroDivisionError),
+        fails.transaction(),
+    ):
+        _ = 1 / 0
+
+    assert len(serials(fresh(path))) == 9
+
+
+def test_closing_prunes_though_a_checkpoint_came_just_before(keeping, path):
+    with keeping(2, 9) as state:
+        state.checkpoint()
+
+    assert serials(fresh(path)) == [9, 8, 7]
+
+
+def test_the_disk_is_given_back_by_closing_alone(path):
+    for number in range(60):
+        with PipelineState(path, max_backups=5) as state:
+            state.write({"n": number, "noise": os.urandom(4000).hex()})
+
+    assert serials(fresh(path)) == [*range(60, 54, -1)]
+    sizes = [len(content) for name, content in image(path).items() if "/repo/" in name]
+    assert sum(sizes) < 20 * 8000
+    judge_disk(fresh(path))
 
 
 def test_the_history_goes_on_where_it_was_pruned(keeping):
@@ -245,7 +308,6 @@ def short_files(monkeypatch):
     """Archives of three lines a file, of which two are written at once."""
     monkeypatch.setattr(audit, "LINES_OF_A_FILE", 3)
     monkeypatch.setattr("gitstate.retention.LINES_OF_A_FILE", 3)
-    monkeypatch.setattr("gitstate.retention._FILES_OF_A_RECORD", 2)
 
 
 @pytest.mark.usefixtures("short_files")
@@ -264,6 +326,47 @@ def test_not_a_line_of_the_audit_trail_is_lost(keeping, steps):
             assert state.get_transaction_history(7) == before[:7]
     assert serials(state) == [sum(steps), sum(steps) - 1]
     judge_disk(state)
+
+
+def test_long_lines_make_small_files(path, monkeypatch):
+    monkeypatch.setattr(audit, "BYTES_OF_A_FILE", 3000)
+    monkeypatch.setattr(audit, "_BYTES_AT_ONCE", 10_000)
+    with PipelineState(path, max_backups=0, schema=None) as state:
+        for number in range(30):
+            state.write({f"key {number} {each}": number for each in range(20)})
+        before = state.get_transaction_history(None)
+        state.prune()
+
+        assert state.get_transaction_history(None) == before
+        assert serials(state) == [30]
+        judge_disk(state)
+
+
+@needs_git
+def test_damage_to_the_trail_of_failures_is_not_taken_for_a_prune(keeping):
+    state = keeping(1, 0)
+    for number in range(1, 9):
+        state.write({"n": number})
+        with pytest.raises(ZeroDivisionError), state.transaction():
+            _ = 1 / 0
+    state.prune()
+    git(state, "unpack-objects", "-q", input=_packed(state))
+    for pack in (state.git_dir / "objects/pack").glob("pack-*"):
+        pack.unlink()
+    third = git(state, "rev-parse", "refs/audit/failures~5").decode().strip()
+    (state.git_dir / "objects" / third[:2] / third[2:]).unlink()
+
+    with pytest.raises(StateReadError, match="is missing"):
+        fresh(state.path).get_transaction_history(None)
+    assert not fresh(state.path).verify().ok
+
+
+def _packed(state: PipelineState) -> bytes:
+    (pack,) = (state.git_dir / "objects/pack").glob("pack-*.pack")
+    content = pack.read_bytes()
+    pack.with_suffix(".idx").rename(pack.with_suffix(".aside"))
+    pack.rename(pack.with_suffix(".other"))
+    return content
 
 
 @needs_git
@@ -313,7 +416,6 @@ def test_a_damaged_archive_is_a_typed_error_and_verify_says_so(keeping, damage):
 def test_reading_a_pruned_version_names_the_nearest_that_is_kept(keeping, how):
     state = keeping(2, 9)
     version = next(v for v in state.log() if v.serial == 4)
-    nearest = next(v for v in state.log() if v.serial == 7)
     state.prune()
     name = {
         "serial": 4,
@@ -329,7 +431,7 @@ def test_reading_a_pruned_version_names_the_nearest_that_is_kept(keeping, how):
 
     assert caught.value.code == "version-pruned"
     assert caught.value.nearest == 7
-    assert nearest.id in str(caught.value)
+    assert "The nearest that is kept is 7" in str(caught.value)
     if how != "time":
         with pytest.raises(VersionPrunedError):
             state.restore_backup(name)
@@ -484,6 +586,172 @@ def test_a_remote_that_has_something_else_has_received_nothing(keeping):
     assert serials(state) == [*range(9, 0, -1)]
 
 
+@needs_git
+@pytest.mark.parametrize(
+    ("where", "left"),
+    # What a remote has is where our history may begin.
+    [("refs/tags/mine", 3), ("refs/heads/mine", 3), ("refs/remotes/origin/main", 1)],
+)
+def test_a_ref_between_an_older_end_of_the_history_and_the_next_stays_whole(keeping, where, left):
+    state = keeping(3, 6)
+    state.prune()
+    git(state, "update-ref", where, "main~1")
+    for number in range(7, 13):
+        state.write({"n": number})
+
+    state.prune()
+    state.prune()
+
+    kept = git(state, "log", "--format=%s", where).decode().splitlines()
+    assert len(kept) == left
+    git(state, "gc", "--prune=now", "-q")
+    judge_disk(state)
+
+
+@needs_git
+def test_a_version_that_waits_to_be_given_back_can_still_be_tagged(keeping):
+    state = keeping(40, 60)
+    state.close()
+    last = git(state, "rev-list", "--max-parents=0", "main").decode().strip()
+    state.write({"n": 61})
+    state.close()
+    assert last not in git(state, "rev-list", "main").decode()
+
+    git(state, "tag", "late", last)
+    state.write({"n": 62})
+    state.prune()
+
+    assert len(git(state, "log", "--format=%s", "late").splitlines()) == 1
+    git(state, "gc", "--prune=now", "-q")
+    judge_disk(state)
+
+
+@needs_git
+def test_what_a_checkout_names_stays(keeping, path, tmp_path):
+    state = keeping(1, 3)
+    git(state, f"--work-tree={path.parent}", "checkout", "main~1", "--", "pipeline.json")
+    git(state, "worktree", "add", "--detach", str(tmp_path / "tree"), "main~2")
+    for number in range(4, 9):
+        state.write({"n": number})
+
+    state.prune()
+
+    assert serials(state) == [9, 8]  # the checkout was an edit
+    for command in (["gc", "--prune=now", "-q"], ["repack", "-adq"], ["fsck", "--strict"]):
+        git(state, *command)
+    assert json.loads((tmp_path / "tree/pipeline.json").read_bytes()) == {"n": 1}
+
+
+def test_an_index_that_cannot_be_read_keeps_everything(keeping):
+    state = keeping(1, 9)
+    (state.git_dir / "index").write_bytes(b"no index at all")
+
+    with pytest.raises(StateReadError, match="the index of a work tree cannot be read"):
+        state.prune()
+
+    assert serials(state) == [9, 8]
+    (state.git_dir / "index").unlink()
+    state.prune()
+    judge_disk(state)
+
+
+@needs_git
+def test_a_split_commit_graph_goes_before_what_it_names(keeping):
+    state = keeping(2, 9)
+    state.checkpoint()
+    git(state, "commit-graph", "write", "--reachable", "--split")
+
+    state.prune()
+
+    assert git(state, "fsck", "--strict", "--no-progress").strip() == b""
+    judge_disk(state)
+
+
+@needs_git
+def test_a_ref_that_names_another_is_no_hindrance(keeping):
+    state = keeping(1, 9)
+    git(state, "update-ref", "refs/remotes/origin/main", "main")
+    git(state, "symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/main")
+
+    assert [version.serial for version in state.list_backups()] == [8]
+    state.prune()
+
+    assert serials(state) == [9, 8]
+    judge_disk(state)
+
+
+@needs_git
+def test_the_end_of_another_history_is_not_taken_for_ours(keeping, tmp_path):
+    with PipelineState(tmp_path / "other" / "pipeline.json", max_backups=None) as other:
+        for number in range(20):
+            other.write({"theirs": number})
+        other.checkpoint()
+    state = keeping(None, 9)
+    state.checkpoint()
+    remote = f"file://{other.git_dir}"
+    git(state, "fetch", "-q", "--depth", "3", remote, "main:refs/heads/theirs")
+
+    assert [state.read(at=serial) for serial in (5, "HEAD~3")] == [{"n": 5}, {"n": 6}]
+    with pytest.raises(VersionNotFoundError):
+        state.read(at=18)
+    assert PipelineState(state.path, max_backups=1).prune().versions == range(1, 8)
+
+    assert serials(state) == [9, 8]
+    assert len(git(state, "log", "--format=%s", "theirs").splitlines()) == 3
+    judge_disk(state)
+
+
+@needs_git
+@pytest.mark.parametrize("content", [None, b"", b"garbage\n"])
+def test_versions_are_found_without_the_file_by_which_git_knows_where_history_begins(
+    keeping, content
+):
+    state = keeping(1, 3)
+    state.create_backup("keep")
+    for number in range(4, 10):
+        state.write({"n": number})
+    state.prune()
+    shallow = state.git_dir / "shallow"
+    shallow.unlink()
+    if content is not None:
+        shallow.write_bytes(content)
+
+    again = fresh(state.path)
+    assert serials(again) == [9, 8]
+    assert again.read(at=8) == {"n": 8}
+    assert again.read(at=3) == {"n": 3}
+    assert len(again.get_transaction_history(None)) == 9
+    assert not again.verify().ok
+    shallow.unlink(missing_ok=True)
+    again.prune()
+
+    judge_disk(again)
+
+
+@needs_git
+def test_a_name_does_not_come_back_by_a_git_that_was_just_packing_refs(keeping, path):
+    state = keeping(1, 3)
+    state.create_backup("gold")
+    state.checkpoint()
+    packed = state.git_dir / "packed-refs"
+    lock = state.git_dir / "packed-refs.lock"
+    at = git(state, "rev-parse", "refs/backups/gold").decode().strip()
+    lock.write_text("")  # as `git pack-refs` holds it while it reads the loose ones
+
+    def publish() -> None:
+        lock.write_text(f"# pack-refs with: peeled fully-peeled sorted\n{at} refs/backups/gold\n")
+        lock.rename(packed)
+
+    timer = threading.Timer(0.05, publish)
+    timer.start()
+    state.delete_backup("gold")
+    timer.join()
+
+    with pytest.raises(VersionNotFoundError):
+        state.read(at="gold")
+    assert git(state, "for-each-ref", "refs/backups").strip() == b""
+
+
 # -- others at it ------------------------------------------------------------------------------------------------------
 
 
@@ -542,27 +810,49 @@ def test_writers_beside_prunes_lose_nothing(path):
     judge_disk(state)
 
 
-def test_a_prune_while_another_one_is_at_it_does_nothing(keeping, path):
-    state = keeping(1, 9)
+@pytest.fixture
+def upkeep(path: Path) -> Callable[[], AbstractContextManager[None]]:
+    """Another process that is at the upkeep of the store for a block."""
     program = (
         "import sys, filelock\n"
         "with filelock.FileLock(sys.argv[1]):\n"
         "    print('held', flush=True)\n"
         "    sys.stdin.read()\n"
     )
-    lock = path.parent / ".pipeline/maintenance.lock"
+
+    @contextmanager
+    def held() -> Iterator[None]:
+        lock = path.parent / ".pipeline/maintenance.lock"
+        with subprocess.Popen(
+            [sys.executable, "-c", program, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as other:
+            assert other.stdout is not None
+            assert other.stdin is not None
+            assert other.stdout.readline() == b"held\n"
+            yield
+            other.stdin.close()
+
+    return held
+
+
+def test_a_prune_waits_for_others_at_the_upkeep_and_says_so_when_it_gives_up(keeping, path, upkeep):
+    state = keeping(1, 9)
     state.checkpoint()
-    with subprocess.Popen(
-        [sys.executable, "-c", program, lock],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as other:
-        assert other.stdout.readline() == b"held\n"
-        assert not state.prune().versions
-        other.stdin.close()
+    hasty = PipelineState(path, timeout=0.05)
+    with upkeep(), pytest.raises(StateLockError):
+        hasty.prune()
 
     assert serials(state) == [9, 8, 7, 6, 5, 4, 3, 2, 1]
     assert state.prune().versions == range(1, 8)
+
+
+def test_closing_waits_for_nobody_at_the_upkeep(keeping, path, upkeep):
+    state = keeping(1, 9)
+    state.checkpoint()
+    with upkeep():
+        state.close()
+
+    assert serials(fresh(path)) == [9, 8, 7, 6, 5, 4, 3, 2, 1]
 
 
 def test_the_list_of_the_window_does_not_wait_for_a_prune(keeping):

@@ -21,6 +21,7 @@ from dulwich.pack import PackFileDisappeared
 
 from gitstate import files
 from gitstate.errors import StateReadError, store_unreadable
+from gitstate.repository.checkouts import named_by_checkouts
 from gitstate.repository.loose import LooseObjects
 from gitstate.repository.objects import (
     Commit,
@@ -41,7 +42,15 @@ from gitstate.repository.refs import Refs
 from gitstate.repository.shallow import Shallow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+    from collections.abc import (
+        Callable,
+        Collection,
+        Container,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
     from pathlib import Path
     from typing import BinaryIO
 
@@ -165,25 +174,26 @@ class Repository:
             raise self._damaged(tree, str(error)) from error
 
     def roots(self) -> set[str]:
-        """The ids that refs, and a HEAD that names no ref, are at.
+        """The ids that refs and checkouts name.
 
         Raises:
-            StateReadError: a ref cannot be read.
+            StateReadError: a ref, or the index of a checkout, cannot be read.
         """
-        found = set(self.refs.all("refs/").values())
-        with contextlib.suppress(StateReadError):  # it names a branch, as it should
-            if (head := self.refs.read("HEAD")) is not None:
-                found.add(head)
-        return found
+        # What a checkout names and nobody has is lost already.
+        there = filter(self.contains, named_by_checkouts(self.git_dir))
+        return {*self.refs.all("refs/").values(), *there}
 
-    def reachable(self, roots: Iterable[str]) -> set[str]:
-        """The ids of all objects that `roots` and what they refer to lead to; behind the boundary there is nothing.
+    def reachable(self, roots: Iterable[str], oldest: int) -> tuple[set[str], set[str]]:
+        """The ids of all objects that `roots` and what they refer to lead to; and of the commits where they end.
+
+        They end at the boundary that Git knows of, and at versions up to number `oldest` whose parents are gone.
 
         Raises:
             StateReadError: one of them is missing or damaged.
         """
         boundary = self.shallow.read()
         found: set[str] = set()
+        ends: set[str] = set()
         ahead = list(roots)
         while ahead:
             object_id = ahead.pop()
@@ -195,7 +205,8 @@ class Repository:
                 references = list(refers_to(raw))
             except ValueError as error:
                 raise self._damaged(object_id, str(error)) from error
-            if object_id in boundary:
+            if object_id in boundary or self._ends(raw, references, oldest):
+                ends.add(object_id)
                 references = references[:1]  # the tree; what is behind that are the parents
             for each, leads_on in references:
                 if leads_on:
@@ -204,7 +215,15 @@ class Repository:
                     if not self.contains(each):
                         raise self._missing(each)
                     found.add(each)
-        return found
+        return found, ends
+
+    def _ends(self, raw: Raw, references: Sequence[tuple[str, bool]], oldest: int) -> bool:
+        """Whether an object is a version whose parents have been pruned, though Git was not told."""
+        if raw.kind != b"commit" or all(self.contains(each) for each, _ in references[1:]):
+            return False
+        with contextlib.suppress(StateReadError):  # not ours: then it is damage
+            return self.commit(raw.id).note.serial <= oldest
+        return False
 
     def contains(self, object_id: str) -> bool:
         """Whether the repository has the object, unread.
@@ -301,18 +320,18 @@ class Repository:
                 self._close_objects()
             self._packs.drop(replaced)
 
-    def rewrite(self, needed: Collection[str], scratch: Path, share: float) -> list[Path]:
-        """A new pack of what is `needed` of packs in which more than a `share` is not; those, which `collect` deletes.
+    def rewrite(self, needed: Collection[str], scratch: Path) -> list[Path]:
+        """A new pack of what is `needed` of the packs that hold more than that; those, which `collect` deletes.
 
         Raises:
             StateWriteError: the disk refused, or did not give back what was written; nothing was changed.
             StateReadError: one of the objects is damaged; nothing was changed.
         """
         self._packs.sweep()
-        return self._packs.collect(needed, scratch, share)
+        return self._packs.collect(needed, scratch)
 
     def collect(self, needed: Container[str], packs: Iterable[Path]) -> None:
-        """Deletes the packs that `rewrite` gave, and loose objects that are not `needed`. Under the state's lock.
+        """Deletes the packs that `rewrite` gave, and old loose objects that are not `needed`. Under the state's lock.
 
         Raises:
             OSError: the disk refused.

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import os
 import re
+import time
 import zlib
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +29,7 @@ _ID: Final = re.compile(r"[0-9a-f]{40}")
 _FOLDER: Final = re.compile(r"[0-9a-f]{2}")
 _TEMPORARY: Final = "tmp_obj_gitstate_"
 _TRIES: Final = 100
+_ABANDONED_SECONDS: Final = 3600.0
 
 
 class LooseObjects:
@@ -87,7 +89,9 @@ class LooseObjects:
                     yield GitObject(folder + name, files.read(path)[0])
 
     def collect(self, needed: Container[str]) -> None:
-        """Deletes the objects that are not `needed`. Under the state's lock: a transaction may write one again.
+        """Deletes old objects that are not `needed`. Under the state's lock: a transaction may write one again.
+
+        A young one may be somebody's who has not named it yet, as a `git fetch` does last.
 
         Raises:
             OSError: the disk refused.
@@ -95,7 +99,9 @@ class LooseObjects:
         for path in self._files():
             name = "".join(path.split(os.sep)[-2:])
             if _ID.fullmatch(name) and name not in needed:
-                files.remove(path)
+                with contextlib.suppress(FileNotFoundError):  # Git's upkeep took it meanwhile
+                    if time.time() - os.stat(path).st_mtime > _ABANDONED_SECONDS:
+                        files.remove(path)
 
     def problems(self) -> Iterator[str]:
         """One line for each object that fails its hash."""

@@ -75,8 +75,8 @@ class Packs:
                 return []
             return self._place(packing, scratch, folded)
 
-    def collect(self, needed: Collection[str], scratch: Path, share: float) -> list[Path]:
-        """A new pack of what is `needed` of packs in which more than a `share` of the objects is not; as `write`.
+    def collect(self, needed: Collection[str], scratch: Path) -> list[Path]:
+        """A new pack of what is `needed` of the packs that hold more than that; as `write`.
 
         What has a `.keep` file stays as it is, and objects that nothing reaches, which Git keeps in packs of their own.
 
@@ -97,7 +97,7 @@ class Packs:
             for _, _, path in sorted(self._weights(), key=lambda pack: pack[1:]):
                 with contextlib.suppress(FileNotFoundError), self._opened(path) as pack:
                     kept = [name for name in names if pack.index.find(name) is not None]
-                    if len(pack.index) - len(kept) > share * len(pack.index):
+                    if len(kept) < len(pack.index):
                         packing.take_over(pack.held(kept))
                         replaced.append(path)
             return self._place(packing, scratch, replaced) if packing.added else replaced
@@ -125,9 +125,14 @@ class Packs:
     def drop(self, paths: Iterable[Path]) -> None:
         """Deletes packs whose objects another, flushed one holds."""
         # A commit-graph or multi-pack-index that names what is gone makes `git fsck` fail (PITFALLS G1).
-        for stale in ("info/commit-graph", "pack/multi-pack-index"):
+        chain = "info/commit-graphs"
+        stale = ("info/commit-graph", f"{chain}/commit-graph-chain", "pack/multi-pack-index")
+        for name in (
+            *stale,
+            *(f"{chain}/{each.name}" for each in self._objects.glob(f"{chain}/*")),
+        ):
             with contextlib.suppress(OSError):
-                files.remove(self._objects / stale)
+                files.remove(self._objects / name)
         for path in paths:
             # A crash in between leaves an index alone: nobody looks at it. `git repack --cruft` fails at a pack alone.
             for suffix in (".pack", ".idx", ".rev", ".bitmap"):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _ID: Final = re.compile(r"[0-9a-f]{40}")
 _LOCK_WAIT_SECONDS: Final = 0.1
 _LOCK_ABANDONED_SECONDS: Final = 3600.0
+_SYMBOLIC: Final = b"ref: "
 _SPARE: Final = "gitstate-spare-"
 _OLDER: Final = "gitstate-older-"
 _FLAGS: Final = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -67,7 +68,9 @@ class Refs:
         """
         found = dict(known or {})
         for name in self._loose(prefix):
-            if name not in found and (id_ := self.read(name)) is not None:
+            if name in found or self._is_symbolic(name):
+                continue  # what that leads to is here by its own name
+            if (id_ := self.read(name)) is not None:
                 found[name] = id_
         # The packed ones last: `git pack-refs` writes them there before it deletes the files.
         packed = {name: id_ for name, id_ in self._packed().items() if name.startswith(prefix)}
@@ -158,10 +161,14 @@ class Refs:
             raise self._unreadable("packed-refs", error.strerror or "error") from error
 
     def _delete(self, name: str) -> None:
-        """Removes a ref. First where it is packed, or it would be that again for a moment; under its lock."""
-        if name in self._packed():
-            path = self._git_dir / "packed-refs"
-            with gitlock.locked(path):
+        """Removes a ref; under its lock.
+
+        First where it is packed, or it would be that again for a moment. Under the lock of that file in any case: a `git
+        pack-refs` that has read the loose file already puts the name there yet.
+        """
+        path = self._git_dir / "packed-refs"
+        with gitlock.locked(path):
+            if name in self._packed():
                 left: list[str] = []
                 gone = False
                 for line in self._lines():
@@ -170,7 +177,7 @@ class Refs:
                     if not gone:
                         left.append(line)
                 gitlock.publish(path, "\n".join(left).encode("utf-8", "surrogateescape"))
-        files.remove(self._root + name)
+            files.remove(self._root + name)
         files.remove(self._beside(_SPARE, name))
 
     def _loose(self, prefix: str) -> Iterator[str]:
@@ -179,6 +186,12 @@ class Refs:
             for name in names:
                 if not name.endswith(".lock"):
                     yield (self._git_dir / folder / name).relative_to(self._git_dir).as_posix()
+
+    def _is_symbolic(self, name: str) -> bool:
+        """Whether a ref names another one, as `git remote set-head` makes them."""
+        with contextlib.suppress(OSError), open(self._root + name, "rb") as file:
+            return file.read(len(_SYMBOLIC)) == _SYMBOLIC
+        return False
 
     def _read_or_none(self, name: str, *, unreadable_is_absent: bool) -> str | None:
         try:

@@ -1,0 +1,59 @@
+"""Checkouts: what work trees of the repository name beside its refs, so that nobody takes it from them.
+
+`git --work-tree=. checkout VERSION -- FILE` leaves an index; `git worktree add` a folder with one, and a HEAD. Git
+refuses all upkeep of a repository that lacks what they name.
+
+Source: gitrepository-layout(5), `index` and `worktrees`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import TYPE_CHECKING, Final
+
+from dulwich.index import ConflictedIndexEntry, Index
+
+from gitstate import files
+from gitstate.errors import StateReadError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_ID: Final = re.compile(rb"[0-9a-f]{40}")
+
+
+def named_by_checkouts(git_dir: Path) -> Iterator[str]:
+    """The ids that the indexes and HEADs of the work trees below `git_dir` name, whether or not they are there.
+
+    Raises:
+        StateReadError: an index cannot be read; code `"index-unreadable"`.
+    """
+    for folder in (git_dir, *sorted(git_dir.glob("worktrees/*"))):
+        with contextlib.suppress(OSError):
+            head = files.read(folder / "HEAD")[0].strip()
+            if _ID.fullmatch(head):  # else it names a branch
+                yield head.decode()
+        yield from _in_index(folder / "index")
+
+
+def _in_index(path: Path) -> Iterator[str]:
+    if not path.exists():
+        return
+    try:
+        entries = list(Index(path).items())
+    except Exception as error:  # dulwich raises whatever its parsers trip over (PITFALLS D9)
+        raise StateReadError(
+            f"the index of a work tree cannot be read: {error}: {path}. The history is untouched, and nothing of it is given"
+            " back. If nobody works in a checkout of it, delete that file.",
+            path=path,
+            code="index-unreadable",
+        ) from error
+    for _, entry in entries:
+        if isinstance(entry, ConflictedIndexEntry):
+            for side in (entry.ancestor, entry.this, entry.other):
+                if side is not None:
+                    yield side.sha.decode()
+        else:
+            yield entry.sha.decode()
