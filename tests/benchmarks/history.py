@@ -1,15 +1,18 @@
 """What a history costs as it grows: on disk against what stock git makes of the same commits, and in time.
 
-    python tests/benchmarks/history.py [--versions 100000] [--directory DIR]
+    python tests/benchmarks/history.py [DATA] [--versions 100000] [--directory DIR]
 
-Printed are the bytes that a version takes of which one field is new, beside those after `git repack -adf` of a clone; the
-slowest of 10,000 transactions in a row, checkpoints included; and, with so many versions, what a transaction costs against
-one in turn with it on a store of 100, what the first calls of a new process cost, the files, and the memory. Sizes are
-exact; times are the machine's, so look at the ratios. Without git the sizes stand alone.
+A line for each figure, with what it is to be at most, and stock git's for the same where it has one: the bytes after `git
+repack -adf` of a clone, the time of the command that answers the same. DATA is a real history, an `.xz` file with one
+JSON object a line, by default ../shared/data/fires.jsonl.xz beside the project; without it that line is left out.
+
+Sizes and numbers of files are exact. Times are the machine's: look at the ratios, and at the load, which is printed too.
+A history of 100,000 versions takes some minutes to make.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import resource
@@ -24,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import command_line
+from replay import DATA, load
 from transactions import document
 
 from gitstate import PipelineState
@@ -31,33 +35,65 @@ from gitstate import PipelineState
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+GIT = shutil.which("git")
 SMALL = {
     "phases": {f"phase{n}": {"status": "pending", "n": n} for n in range(20)},
     "rare": 0,
     "n": 0,
 }
 CALLS = {
-    "list_backups(10)": "state.list_backups(10)",
-    "get_transaction_history(50)": "state.get_transaction_history(50)",
-    "read(at=<half way>)": "state.read(at=middle)",
-    "read(at=<its time>)": "state.read(at=moment)",
-    "log(pointer), last 10,000": "list(state.log(since=recent, pointer='/rare'))",
-    "a transaction": "state.write({'n': -1})",
+    "list_backups(10)": ("state.list_backups(10)", 30, ("log", "-10")),
+    "get_transaction_history(50)": ("state.get_transaction_history(50)", 30, ("log", "-50")),
+    "read(at=<half way>)": ("state.read(at=middle)", 30, ("show", "main~{middle}:pipeline.json")),
+    "read(at=<its time>)": (
+        "state.read(at=moment)",
+        30,
+        ("log", "-1", "-p", "--before={moment}"),
+    ),
+    "log(pointer), the last 10,000, 5 match": (
+        "assert len(list(state.log(since=recent, until=newest, pointer='/rare'))) == 5",
+        1000,
+        ("log", '-G"rare"', "main~10000..main"),
+    ),
 }
-"""What a new process does first, by what it is called."""
+"""What a new process does first, by what it is called; the milliseconds that it may take; the same of git."""
 
-PROGRAM = """
+FIRST = """
 import sys, time
 from datetime import datetime
 from gitstate import PipelineState
 state = PipelineState(sys.argv[1], schema=None)
 middle = int(sys.argv[2])
-moment, recent = map(datetime.fromisoformat, sys.argv[3:5])
+moment, recent, newest = map(datetime.fromisoformat, sys.argv[3:6])
 begin = time.perf_counter()
 {call}
 print(time.perf_counter() - begin)
 import os
 os._exit(0)
+"""
+
+WRITER = """
+import json, select, sys, time
+from gitstate import PipelineState
+state = PipelineState(sys.argv[1], schema=None)
+state.write({"n": 0})
+took = []
+print("ready", flush=True)
+while not select.select([sys.stdin], [], [], 0.002)[0]:
+    begin = time.perf_counter()
+    with state.transaction() as txn:
+        txn.data["n"] += 1
+    took.append(time.perf_counter() - begin)
+print(json.dumps(took))
+"""
+
+PRUNER = """
+import json, resource, sys, time
+from gitstate import PipelineState
+state = PipelineState(sys.argv[1], schema=None, max_backups=50)
+begin = time.perf_counter()
+report = state.prune()
+print(json.dumps([time.perf_counter() - begin, len(report.versions), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
 """
 
 
@@ -68,9 +104,9 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
-def say(what: str, figure: str) -> None:
+def say(what: str, figure: str, most: str = "", git: str = "") -> None:
     """A line of the table."""
-    print(f"{what:<58}{figure:>20}", flush=True)
+    print(f"{what:<58}{figure:>12}{most:>12}{git:>14}", flush=True)
 
 
 def new(folder: Path) -> PipelineState:
@@ -84,21 +120,37 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def repacked(state: PipelineState, folder: Path) -> int | None:
-    """The bytes of what `git repack -adf` makes of a clone; None without git."""
-    git = shutil.which("git")
-    if git is None:
+def files_of(state: PipelineState) -> int:
+    """How many files the store has."""
+    return sum(path.is_file() for path in state.git_dir.parent.rglob("*"))
+
+
+def git(git_dir: Path, *arguments: str) -> float | None:
+    """The seconds that a git command takes; None without git."""
+    if GIT is None:
         return None
-    subprocess.run(
-        [git, "clone", "-q", "--mirror", "--no-local", state.git_dir, folder], check=True
-    )
-    subprocess.run([git, f"--git-dir={folder}", "repack", "-adfq"], check=True)
-    return size_of(folder / "objects" / "pack")
+    command = [GIT, f"--git-dir={git_dir}", *arguments]
+    return seconds(partial(subprocess.run, command, check=True, capture_output=True))
 
 
-def against(ours: int, theirs: int | None) -> str:
-    """Our bytes, theirs, and how many times as many ours are."""
-    return f"{ours:,}" if theirs is None else f"{ours:,} / {theirs:,} = {ours / theirs:.2f}"
+def cloned(state: PipelineState, folder: Path) -> Path | None:
+    """A clone, as `git repack -adf` packs it; None without git."""
+    if GIT is None:
+        return None
+    command = [GIT, "clone", "-q", "--mirror", "--no-local", state.git_dir, folder]
+    subprocess.run(command, check=True)
+    git(folder, "repack", "-adfq")
+    return folder
+
+
+def sizes(state: PipelineState, what: str, most: str, clone: Path | None) -> None:
+    """A line of how much the objects take, in times of what git makes of them."""
+    ours = size_of(state.git_dir / "objects")
+    if clone is None:
+        say(f"{what}, bytes", f"{ours:,}")
+        return
+    theirs = size_of(clone / "objects" / "pack")
+    say(f"{what}, times of git's {theirs:,} bytes", f"{ours / theirs:.2f}", most, "1.00")
 
 
 def times(took: Iterable[float]) -> tuple[float, float, float]:
@@ -111,6 +163,22 @@ def times(took: Iterable[float]) -> tuple[float, float, float]:
     )
 
 
+def milliseconds(took: float | None) -> str:
+    """As text; nothing for None."""
+    return "" if took is None else f"{took * 1e3:.1f}"
+
+
+def real_history(folder: Path, data: Path) -> None:
+    """What all versions of a real document take."""
+    state = new(folder)
+    count = 0
+    for content in load(data, None):
+        state.write(content)
+        count += 1
+    state.close()
+    sizes(state, f"{count:,} versions of {data.stem}", "1.3", cloned(state, folder / "clone"))
+
+
 def one_field(folder: Path, count: int) -> None:
     """Versions of a document of 43 KB of which one field is new."""
     state = new(folder)
@@ -120,10 +188,10 @@ def one_field(folder: Path, count: int) -> None:
         with state.transaction() as txn:
             txn.data["phase1"]["metrics"]["total_files"] = number
     state.close()
-    packs = size_of(state.git_dir / "objects")
-    theirs = repacked(state, folder / "clone")
-    say(f"{count:,} versions, one field of 43 KB: bytes / git's", against(packs, theirs))
-    say("  bytes a version, everything below .pipeline", f"{packs / count:.0f}")
+    clone = cloned(state, folder / "clone")
+    ours = size_of(state.git_dir / "objects") / count
+    theirs = f"{size_of(clone / 'objects' / 'pack') / count:.0f}" if clone else ""
+    say(f"{count:,} versions, one field of 43 KB: bytes each", f"{ours:.0f}", "450", theirs)
 
 
 def in_a_row(folder: Path, count: int) -> None:
@@ -137,65 +205,148 @@ def in_a_row(folder: Path, count: int) -> None:
             txn.data["phase2"]["metrics"]["failed"] = chance.random()
 
     middle, slow, slowest = times(seconds(change) for _ in range(count))
-    say(f"{count:,} transactions of 10 KB in a row: median, p99 ms", f"{middle:.1f}, {slow:.1f}")
-    say("  the slowest, ms", f"{slowest:.1f}")
+    say(f"{count:,} transactions of 10 KB in a row: median, ms", f"{middle:.1f}")
+    say("  99th percentile, ms", f"{slow:.1f}")
+    say("  the slowest, checkpoints included, ms", f"{slowest:.1f}", "60")
     state.close()
 
 
-def long_history(folder: Path, count: int) -> None:
-    """What is asked of, and added to, a long history."""
-    state, young = new(folder), new(folder / "young")
-    moments: list[str] = []
+def many_closes(folder: Path, count: int) -> None:
+    """The most files beside a window, when every version is of another handle."""
+    folder.mkdir()
+    most = 0
     for number in range(count):
-        rare = {"rare": number} if number % 2000 == 7 else {}
-        with state.transaction() as txn:
-            txn.data.update({**(SMALL if number == 0 else {}), **rare, "n": number})
-        if txn.version is not None and number + 1 in {count // 2, count - 10_000}:
-            moments.append(txn.version.timestamp.isoformat())
-    for number in range(100):
-        young.write({**SMALL, "n": number})
-    took: dict[PipelineState, list[float]] = {state: [], young: []}
-    for number in range(1000):
-        content = {**SMALL, "n": -number}
-        for each in (state, young):
-            took[each].append(seconds(partial(each.write, content)))
-    (ours, ours_slow, _), (theirs, theirs_slow, _) = times(took[state]), times(took[young])
-    say(f"a transaction at {count:,} against one at 100: median", f"{ours / theirs:.2f}")
-    say("  p99", f"{ours_slow / theirs_slow:.2f}")
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    say("  memory of this process, MB", f"{memory:.0f}")
-    say("  close(), s", f"{seconds(state.close):.2f}")
-    store = state.git_dir.parent
-    say("  files below .pipeline", f"{sum(path.is_file() for path in store.rglob('*'))}")
-    ours_bytes = size_of(state.git_dir / "objects")
-    say("  bytes of the repository / git's", against(ours_bytes, repacked(state, folder / "clone")))
-    arguments = [state.path, count // 2, *sorted(moments)]
-    for name, call in CALLS.items():
-        say(f"  a new process: {name}, ms", f"{_first(call, arguments) * 1e3:.1f}")
-    # Whoever comes next finds a journal that is just short of a checkpoint.
-    for number in range(60):
-        state.write({**SMALL, "n": -number})
-    call = CALLS["a transaction"]
-    say("  the same beside a journal of 60 records, ms", f"{_first(call, arguments) * 1e3:.1f}")
+        with PipelineState(folder / "pipeline.json", schema=None) as state:
+            state.write({**SMALL, "n": number})
+        most = max(most, files_of(state))
+    say(f"{count} times a version and close(), a window of 50: files", str(most), "60")
 
 
-def _first(call: str, arguments: list[object]) -> float:
-    command = [sys.executable, "-c", PROGRAM.format(call=call), *map(str, arguments)]
-    return statistics.median(
-        float(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(5)
-    )
+class LongHistory:
+    """A history of `count` versions, and what is asked of it and added to it."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self._count = count
+        self._folder = folder
+        self._state = new(folder)
+        marks = (count // 2, count - 10_000, count)
+        moments: dict[int, str] = {}
+        for number in range(1, count + 1):
+            rare = {"rare": number} if number % 2000 == 7 else {}
+            with self._state.transaction() as txn:
+                txn.data.update({**(SMALL if number == 1 else {}), **rare, "n": number})
+            if txn.version is not None and number in marks:
+                moments[number] = txn.version.timestamp.isoformat()
+        self._arguments = [self._state.path, marks[0], *(moments[each] for each in marks)]
+
+    def measure(self) -> None:
+        """Prints the lines."""
+        say(f"{self._count:,} versions", "")
+        self._close()
+        clone = cloned(self._state, self._folder / "clone")
+        sizes(self._state, "  the objects", "", clone)
+        for name, (call, most, theirs) in CALLS.items():
+            words = {"middle": str(self._arguments[1]), "moment": str(self._arguments[2])}
+            took = git(clone, *(each.format(**words) for each in theirs)) if clone else None
+            ours = milliseconds(self._first(call))
+            say(f"  a new process: {name}, ms", ours, str(most), milliseconds(took))
+        self._against_a_young_one()
+        self._beside_a_journal()
+        self._prune(clone)
+
+    def _close(self) -> None:
+        say("  close(), s", f"{seconds(self._state.close):.2f}")
+        say("  files below .pipeline", str(files_of(self._state)), "60")
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        say("  memory of the process that made them all, MB", f"{memory:.0f}", "150")
+
+    def _first(self, call: str) -> float:
+        """The seconds that a call takes as the first of a new process; the median of five."""
+        command = [sys.executable, "-c", FIRST.format(call=call), *map(str, self._arguments)]
+        return statistics.median(
+            float(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(5)
+        )
+
+    def _against_a_young_one(self) -> None:
+        young = new(self._folder / "young")
+        for number in range(100):
+            young.write({**SMALL, "n": number})
+        took: dict[PipelineState, list[float]] = {self._state: [], young: []}
+        for number in range(2000):
+            for each in (self._state, young):
+                took[each].append(seconds(partial(each.write, {**SMALL, "n": -number})))
+        (ours, ours_slow, _), (theirs, theirs_slow, _) = map(times, took.values())
+        say("  a transaction against one at 100 versions: median", f"{ours / theirs:.2f}", "1.1")
+        say("    99th percentile", f"{ours_slow / theirs_slow:.2f}", "1.5")
+        young.close()
+
+    def _beside_a_journal(self) -> None:
+        # Whoever comes next finds a journal that is just short of a checkpoint.
+        self._state.checkpoint()
+        for number in range(60):
+            self._state.write({**SMALL, "n": number})
+        took = milliseconds(self._first("state.write({'n': -1})"))
+        say("  a new process: a transaction beside a full journal, ms", took, "150")
+        self._state.close()
+
+    def _prune(self, clone: Path | None) -> None:
+        path = os.fspath(self._state.path)
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITER, path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as writer:
+            if writer.stdout is not None:
+                writer.stdout.readline()
+            command = [sys.executable, "-c", PRUNER, path]
+            told = subprocess.run(command, check=True, capture_output=True).stdout
+            out, _ = writer.communicate("enough\n")
+        took, versions, memory = json.loads(told)
+        middle, _, longest = times(json.loads(out))
+        theirs = None
+        if clone is not None:
+            kept = subprocess.run(
+                [str(GIT), f"--git-dir={clone}", "rev-parse", "main~50"],
+                check=True,
+                capture_output=True,
+            )
+            (clone / "shallow").write_bytes(kept.stdout)
+            theirs = git(clone, "gc", "-q", "--prune=now")
+        seconds_of_git = "" if theirs is None else f"{theirs:.1f}"
+        say(f"  prune() of {versions:,} versions, s", f"{took:.1f}", "10", seconds_of_git)
+        say("    its memory, MB", f"{memory / 1024:.0f}", "150")
+        say(f"    a writer beside it, median {middle:.1f} ms: longest, ms", f"{longest:.1f}", "100")
+        with PipelineState(path, schema=None) as state:
+            state.write({**SMALL, "n": -1})
+        say("    files below .pipeline, after close()", str(files_of(self._state)), "60")
+
+
+def load_of_the_machine() -> str:
+    """How many processes want to run, on how many cores."""
+    average = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+    return f"load {average} on {os.cpu_count()} cores"
 
 
 def main() -> None:
     """Prints the table."""
     parser = command_line.parser(__doc__)
+    parser.add_argument("data", nargs="?", type=Path, default=DATA, metavar="DATA")
     parser.add_argument("--versions", type=int, default=100_000, help="of the long history")
     arguments = parser.parse_args()
+    if arguments.versions < 20_000:
+        parser.error("--versions must be 20,000 or more")
     with tempfile.TemporaryDirectory(prefix="gitstate-", dir=arguments.directory) as name:
         os.sync()
+        say(load_of_the_machine(), "measured", "at most", "git")
+        # First, as the memory of this process is one of its figures.
+        LongHistory(Path(name) / "long", arguments.versions).measure()
         one_field(Path(name) / "one-field", 1000)
         in_a_row(Path(name) / "row", 10_000)
-        long_history(Path(name) / "long", arguments.versions)
+        many_closes(Path(name) / "closes", 300)
+        if arguments.data.is_file():
+            real_history(Path(name) / "real", arguments.data)
+        print(load_of_the_machine())
 
 
 if __name__ == "__main__":
