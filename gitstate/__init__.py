@@ -29,6 +29,7 @@ from gitstate.errors import (
     VersionNotFoundError,
     VersionPrunedError,
 )
+from gitstate.importer import ImportReport
 from gitstate.retention import PruneReport
 from gitstate.schema import PipelineSchema
 from gitstate.state import PipelineState
@@ -40,6 +41,7 @@ __all__ = [
     "MISSING",
     "Change",
     "Holder",
+    "ImportReport",
     "PipelineSchema",
     "PipelineState",
     "Problem",

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 BACKUPS: Final = "refs/backups/"
+ASIDE: Final = "refs/backups/import/"
+"""Backups that were imported beside a branch that had begun."""
+
 CORRUPT: Final = "refs/corrupt/"
 KEPT: Final = "Kept-As"
 """The field that tells a commit of bytes worth keeping from a version."""
@@ -28,6 +31,9 @@ KEPT: Final = "Kept-As"
 AUDIT: Final = "refs/audit/"
 ARCHIVE: Final = "refs/audit/archive"
 """The lines of the audit trail that stand for pruned versions."""
+
+IMPORTED: Final = "refs/audit/import"
+"""What was imported, and the lines of the audit trail among that."""
 
 FAILURES: Final = "refs/audit/failures"
 UNVERSIONED: Final = "refs/audit/unversioned"
@@ -89,11 +95,18 @@ class Draft:
         *,
         message: str = "",
         extra: dict[str, str] | None = None,
+        time: datetime | None = None,
     ) -> Head:
-        """Puts a version whose state is `blob` on top of the branch; `head` is that version from then on."""
+        """Puts a version whose state is `blob` on top of the branch; `head` is that version from then on.
+
+        One that others made before gets the `time` at which they did, but for that of a newer parent.
+        """
         tree = make_tree({self._file_name: blob.id})
         serial = self.head.commit.note.serial + 1 if self.head else 1
         note = self._note(operation, serial, changed_keys, message, extra)
+        if time is not None:
+            time = max(time, self.head.commit.note.time) if self.head else time
+            note = _made_before(note, time)
         parents = (self.head.commit.id,) if self.head else ()
         made = make_commit(tree.id, parents, self._author, note)
         self._keep(blob, tree, made)
@@ -119,6 +132,26 @@ class Draft:
         made = make_commit(tree.id, (parent,) if parent else (), self._author, note)
         self._keep(tree, made)
         self._move(ref, made.id)
+
+    def add_aside(
+        self,
+        name: str,
+        blob: GitObject,
+        changed_keys: Sequence[str],
+        *,
+        extra: dict[str, str],
+        time: datetime,
+    ) -> str:
+        """Keeps a state that others made at a `time` under a name of its own; gives the id of its commit.
+
+        That has no parent, so that it goes with its name, and the number 0, as it is none of the branch's.
+        """
+        tree = make_tree({self._file_name: blob.id})
+        note = _made_before(self._note("import", 0, changed_keys, "", extra), time)
+        made = make_commit(tree.id, (), self._author, note)
+        self._keep(blob, tree, made)
+        self._move(ASIDE + name, made.id)
+        return made.id
 
     def keep_corrupt(self, content: bytes) -> str:
         """Keeps bytes that are not a state under a ref of their own, and gives its name; the same bytes once."""
@@ -157,6 +190,18 @@ class Draft:
         self._move(ARCHIVE, made.id)
         return made.id
 
+    def keep_imports(
+        self, files: Mapping[bytes, GitObject], kept: Mapping[bytes, str], extra: dict[str, str]
+    ) -> None:
+        """Puts files of what was imported beside those that are `kept`. As the archive's, the commit has no parent."""
+        tree = make_tree({**kept, **{name: blob.id for name, blob in files.items()}})
+        serial = self.head.commit.note.serial if self.head else 0
+        extra = {KEPT: IMPORTED, **extra}
+        note = self._note("import", serial, (), "import: what was taken in", extra)
+        made = make_commit(tree.id, (), self._author, note)
+        self._keep(*files.values(), tree, made)
+        self._move(IMPORTED, made.id)
+
     def _note(
         self,
         operation: str,
@@ -186,3 +231,8 @@ class Draft:
         drafted = self._refs.get(name)
         expected = drafted.expected if drafted else (self._ref(name),)
         self._refs[name] = RefChange(name, expected, new)
+
+
+def _made_before(note: Note, time: datetime) -> Note:
+    """`note` of what was made at a `time`, nobody knows by which process, and where."""
+    return replace(note, time=time, pid=0, host="")

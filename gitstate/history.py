@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 from gitstate import pointer as pointers
 from gitstate.audit import Archive, as_in_the_trail, line_of
 from gitstate.diff import MISSING, diff, same
-from gitstate.draft import ARCHIVE, BACKUPS, FAILURES, KEPT, UNVERSIONED
+from gitstate.draft import ARCHIVE, ASIDE, BACKUPS, FAILURES, IMPORTED, KEPT, UNVERSIONED
 from gitstate.errors import Problem, StateReadError, StateValidationError, VersionNotFoundError
+from gitstate.imports import Imports
 from gitstate.repository import BRANCH, EMPTY_TREE
 from gitstate.version import Version
 
@@ -114,7 +115,7 @@ class History:
         }
         beyond = sorted(
             {v for v in self.named().values() if v.id not in seen},
-            key=lambda v: v.serial,
+            key=lambda v: (v.serial, v.timestamp),
             reverse=True,
         )
         return (kept + beyond)[:limit]
@@ -151,9 +152,10 @@ class History:
             return self.made(draft.head.commit)
 
     def audit(self, limit: int | None) -> list[dict[str, Any]]:
-        """The audit trail, newest first: versions, changes that made none, and failures."""
+        """The audit trail, newest first: versions, changes that made none, failures, and what was imported."""
         check_limit(limit)
-        trails = [self._versions(), self._events(UNVERSIONED), self._events(FAILURES)]
+        events = [self._events(UNVERSIONED), self._events(FAILURES), self._imported()]
+        trails = [self._versions(), *events]
         # Ordered by serial, never by time alone (PITFALLS O6): what came upon a version stands behind it.
         merged = heapq.merge(*trails, key=itemgetter(0), reverse=True)
         return [line for _, line in islice(merged, limit)]
@@ -205,6 +207,11 @@ class History:
                     raise
             else:
                 return
+
+    def _imported(self) -> Iterator[_Entry]:
+        tip = self._store.reader.refs().get(IMPORTED)
+        for serial, moment, line in Imports(self._store.repository, tip).newest_first():
+            yield (serial, True, moment), line
 
     def _archive(self) -> Archive:
         return Archive(self._store.repository, self._store.reader.refs().get(ARCHIVE))
@@ -407,6 +414,8 @@ def _check_name(name: object) -> None:
         raise _bad_name(name, "a name without lone surrogates") from None
     if length > _MAX_NAME_BYTES:
         raise _bad_name(f"{name[:20]}...", f"at most {_MAX_NAME_BYTES} bytes")
+    if BACKUPS + name + "/" == ASIDE:
+        raise _bad_name(name, "another name: below that one are backups that were imported")
     if _HEX.fullmatch(name) or name.isdecimal() or name.upper().startswith("HEAD"):
         raise _bad_name(name, "a name that does not read as a hash, a serial or HEAD")
 

@@ -70,7 +70,7 @@ class Restorer:
                 found,
                 content,
                 operation="restore",
-                message=f"restore: {pointer} of version {target.serial} ({target.short_id})",
+                message=f"restore: {pointer} of {_named(target.serial, target.id)}",
                 extra={_RESTORES: target.id, _POINTER: pointer},
                 versioned=policy.versioned,
             )
@@ -86,7 +86,13 @@ class Restorer:
         with self._writer.changing("restore", timeout) as found:
             target = self._history.kept(self._history.version(name).id)
             draft = self._writer.draft_over(found)
-            self._put_back(draft, found, target, message=f"restore: {_named(target)}", extra={})
+            self._put_back(
+                draft,
+                found,
+                target,
+                message=f"restore: {_named(target.note.serial, target.id)}",
+                extra={},
+            )
 
     def undo(self, timeout: float | None) -> Version:
         """Commits the state before the last change that has not been undone yet, and gives that new version.
@@ -98,7 +104,7 @@ class Restorer:
         with self._writer.changing("undo", timeout) as found:
             draft = self._writer.draft_over(found)
             undone, target = self._undoable(draft)
-            message, extra = f"undo: {_named(undone)}", {_UNDOES: undone.id}
+            message, extra = f"undo: {_named(undone.note.serial, undone.id)}", {_UNDOES: undone.id}
             return self._put_back(draft, found, target, message=message, extra=extra)
 
     def redo(self, timeout: float | None) -> Version:
@@ -111,7 +117,7 @@ class Restorer:
         with self._writer.changing("redo", timeout) as found:
             draft = self._writer.draft_over(found)
             undo, target = self._redoable(draft)
-            message, extra = f"redo: {_named(target)}", {_REDOES: undo.id}
+            message, extra = f"redo: {_named(target.note.serial, target.id)}", {_REDOES: undo.id}
             return self._put_back(draft, found, target, message=message, extra=extra)
 
     def _put_back(
@@ -156,15 +162,16 @@ class Restorer:
         return commit
 
 
-def _named(commit: Commit) -> str:
-    return f"version {commit.note.serial} ({commit.id[:SHORT_ID_LENGTH]})"
+def _named(serial: int, commit_id: str) -> str:
+    what = f"version {serial}" if serial else "an imported backup"
+    return f"{what} ({commit_id[:SHORT_ID_LENGTH]})"
 
 
 def _nothing_there(pointer: str, target: Version) -> StateValidationError:
     expected = "a place in what the state holds now"
     return StateValidationError(
-        f"{pointer} of version {target.serial} cannot be put back: what it was part of is not there any more. Nothing was"
-        " changed. Restore that part of the version first, or all of it.",
+        f"{pointer} of {_named(target.serial, target.id)} cannot be put back: what it was part of is not there any"
+        " more. Nothing was changed. Restore that part of the version first, or all of it.",
         problems=(Problem(pointer, expected, "nothing"),),
         code="no-such-place",
     )

@@ -12,7 +12,9 @@ from gitstate import codec
 from gitstate.errors import StateReadError, corrupt
 from gitstate.export import Exporter
 from gitstate.history import History
+from gitstate.importer import Importer, ImportReport
 from gitstate.layout import Settings
+from gitstate.legacy import OldLayout
 from gitstate.policy import (
     UNSET,
     Policy,
@@ -345,6 +347,23 @@ class PipelineState:
         place = Path(os.path.abspath(target))
         self._exporter.bundle(place)
         return place
+
+    def import_backups(self, folder: str | os.PathLike[str] | None = None) -> ImportReport:
+        """Takes in what a state manager that keeps copies has left in `folder`, `.pipeline` beside the state unless given.
+
+        That is `backups/<stem>_YYYYmmdd_HHMMSS_ffffff.json.bak`, each a version with that date, and `transactions.log`,
+        JSON lines for the audit trail. The versions are the beginning of a new history; where there is one, they stand
+        beside it, by names such as `import/<stem>_YYYYmmdd_HHMMSS_ffffff`. The files stay as they are, and nothing is
+        taken in twice, also where a version was pruned, or its name deleted.
+
+        Raises:
+            StateReadError: the system does not let us read one of them; what was before that is taken in.
+            StateValidationError: a backup is called `import`, where others are to be; as above.
+            StateError: as `transaction`; as above: run again, it goes on from there.
+        """
+        place = Path(os.fspath(folder)) if folder is not None else self._path.parent / ".pipeline"
+        old = OldLayout(place, self._path.stem)
+        return Importer(old, self._writer).take_in(self._policy.timeout)
 
     # -- upkeep --------------------------------------------------------------------------------------------------
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gitstate.audit import Archive
-from gitstate.draft import ARCHIVE, AUDIT, BACKUPS
+from gitstate.draft import ARCHIVE, AUDIT, BACKUPS, IMPORTED
 from gitstate.errors import StateError, StateReadError
+from gitstate.imports import Imports
 from gitstate.repository import BRANCH
 
 if TYPE_CHECKING:
@@ -134,6 +135,9 @@ def _read_all(store: Store, name: str, at: str) -> None:
     if name.startswith(AUDIT):
         for _ in store.chain.trail(at):
             pass
+        if name == IMPORTED:
+            imports = Imports(repository, at)
+            imports.backups(), imports.lines()
     elif name.startswith(BACKUPS):
         tree = repository.commit(at).tree
         repository.read(repository.file_id(tree, store.layout.file_name))

@@ -24,7 +24,7 @@ class Version:
 
     Attributes:
         id: the commit's hash, 40 hex digits; also `str(version)`.
-        serial: 1, 2, 3 ... along the branch.
+        serial: 1, 2, 3 ... along the branch; 0 of an imported backup that is not on it.
         timestamp: aware, microseconds, never before its parent's.
         operation: what made it.
         message: the commit message, without the machine-readable fields.
@@ -89,7 +89,7 @@ class Version:
         try:
             return repository.read(repository.file_id(self._tree, self._store.layout.file_name))
         except StateReadError as error:
-            if error.code == "object-missing" and self.serial < self._store.chain.oldest():
+            if error.code == "object-missing" and 0 < self.serial < self._store.chain.oldest():
                 raise self._store.chain.pruned(self.short_id, self.serial) from error
             raise
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from gitstate.store import Store
 
 # Versions made by these hold somebody's bytes as they were, which need not be as our encoder writes them.
-_VERBATIM = frozenset({"external_edit", "restore", "undo", "redo", "backup"})
+_VERBATIM = frozenset({"external_edit", "import", "restore", "undo", "redo", "backup"})
 _log = logging.getLogger("gitstate")
 
 
@@ -147,7 +147,7 @@ class Writer:
         if content != found.content:
             draft.state = content, blob
         if versioned and not (draft.head and draft.head.blob == blob.id):
-            keys = encoded.difference(self._newest(draft, found)).keys
+            keys = encoded.difference(self.newest(draft, found)).keys
             draft.add_version(blob, operation, keys, message=message, extra=extra)
         elif draft.state is not None:
             keys = encoded.difference(self._found(found)).keys
@@ -176,14 +176,7 @@ class Writer:
             # The error that brought us here is the one to raise.
             _log.warning("a failed transaction could not be recorded: %s", str(refusal))
 
-    def _add_found(self, draft: Draft, found: Found, operation: str) -> None:
-        if found.content is None or (draft.head and draft.head.blob == found.blob):
-            return
-        encoded = codec.encoded(self.document(found), allow_nan=self.policy.allow_nan)
-        keys = encoded.difference(self._newest(draft, found)).keys
-        draft.add_version(make_blob(found.content), operation, keys)
-
-    def _newest(self, draft: Draft, found: Found) -> Encoded:
+    def newest(self, draft: Draft, found: Found) -> Encoded:
         """The state of the draft's newest version, as the encoder writes it."""
         head = draft.head
         if head is None:
@@ -197,6 +190,13 @@ class Writer:
         if head.commit.note.operation in _VERBATIM:
             return self._encoded(content)
         return Encoded(content)
+
+    def _add_found(self, draft: Draft, found: Found, operation: str) -> None:
+        if found.content is None or (draft.head and draft.head.blob == found.blob):
+            return
+        encoded = codec.encoded(self.document(found), allow_nan=self.policy.allow_nan)
+        keys = encoded.difference(self.newest(draft, found)).keys
+        draft.add_version(make_blob(found.content), operation, keys)
 
     def _found(self, found: Found) -> Encoded:
         """The state as it was found, as the encoder writes it; of what is no state, an empty one."""

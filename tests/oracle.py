@@ -93,7 +93,9 @@ def judge(
         history = list(state.log())[::-1]
         documents = [version.read() for version in history]
         pruned = _judge_chain(history, window)
-        own = history[:-1] if first == "backup" and edit and documents[-1:] == [edit] else history
+        expected = in_flight is not None and documents in _allowed(acknowledged, in_flight)
+        extra = first == "backup" and edit and documents[-1:] == [edit] and not expected
+        own = history[:-1] if extra else history
         _judge_history(documents[: len(own)], own, acknowledged, in_flight, pruned)
         _judge_trail(state, history, acknowledged)
         _judge_file(before, documents, acknowledged, in_flight, edit)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -25,13 +26,18 @@ REFUSALS = ("ENOSPC", "EIO", "EDQUOT", "EMFILE", "EACCES", "EROFS")
 class Work:
     """What is prepared, what runs while calls fail, and which versions that makes if it succeeds.
 
-    With a `window` older versions may be pruned, but for the one named "keep", the first.
+    `edit` is what the file holds by somebody else's hand. With `parts` it is done in several records, so that an error
+    may leave any of these versions instead, and a success too where it leaves out what cannot be read. With a `window`
+    older versions may be pruned. `then` goes on.
     """
 
     prepare: Callable[[PipelineState], None]
     act: Callable[[PipelineState], object]
     makes: list[Document]
+    edit: Document | None = None
+    parts: tuple[list[Document], ...] = ()
     window: int | None = None
+    then: Callable[[PipelineState], None] = leave
 
 
 def _counts(state: PipelineState, *numbers: int) -> None:
@@ -67,6 +73,35 @@ def _prune(state: PipelineState) -> None:
     PipelineState(state.path, max_backups=0).prune()
 
 
+def _find_the_name(state: PipelineState) -> None:
+    assert state.read(at="keep") == {"n": 1}
+    leave(state)
+
+
+def _leave_backups(state: PipelineState) -> None:
+    """What another state manager does: the newest backup is the state as it stands."""
+    folder = state.path.parent / ".pipeline" / "backups"
+    folder.mkdir(parents=True, mode=0o700)
+    for number in (1, 2):
+        name = f"{state.path.stem}_2025030{number}_120000_000000.json.bak"
+        (folder / name).write_text(json.dumps({"n": number}))
+    line = {"timestamp": "2025-03-01T12:00:01", "operation": "write_commit", "success": True}
+    (folder.parent / "transactions.log").write_text(json.dumps(line) + "\n")
+    state.path.write_text(json.dumps({"n": 2}))
+
+
+def _import_the_rest(state: PipelineState) -> None:
+    state.import_backups()
+    found = [version.read() for version in (*state.log(), *state.list_backups(None))]
+    assert {"n": 1} in found
+    assert {"n": 2} in found
+    operations = [line["operation"] for line in state.get_transaction_history(None)]
+    assert operations.count("write_commit") == 1, operations
+    again = state.import_backups()
+    assert (again.versions, again.audit, again.skipped) == (0, 0, ()), again
+    leave(state)
+
+
 def _forget(state: PipelineState) -> None:
     leave(state)
 
@@ -84,11 +119,23 @@ WORKS = {
     "named backup": Work(
         lambda state: _counts(state, 1, 2), lambda state: state.create_backup("keep"), []
     ),
+    "import": Work(
+        _leave_backups,
+        lambda state: state.import_backups(),
+        [{"n": 1}, {"n": 2}],
+        edit={"n": 2},
+        parts=([{"n": 1}, {"n": 2}], [{"n": 2}]),
+        then=_import_the_rest,
+    ),
     "checkpoint": Work(lambda state: _counts(state, 1, 2), lambda state: state.checkpoint(), []),
     "close": Work(lambda state: _counts(state, 1, 2), lambda state: state.close(), []),
-    "prune": Work(_name_and_go_on, _prune, [], window=0),
+    "prune": Work(_name_and_go_on, _prune, [], window=0, then=_find_the_name),
     "prune of a new process": Work(
-        lambda state: (_name_and_go_on(state), _forget(state))[0], _prune, [], window=0
+        lambda state: (_name_and_go_on(state), _forget(state))[0],
+        _prune,
+        [],
+        window=0,
+        then=_find_the_name,
     ),
     "name taken away": Work(
         lambda state: (_counts(state, 1), state.create_backup("keep"))[0],
@@ -178,9 +225,16 @@ def _judge_after(
 ) -> None:
     in_flight = [work.makes] if happened is not False and work.makes else []
     leave(state)
-    documents = judge(path, before, in_flight, window=work.window, then="commit", stock_git=False)
-    if happened:
-        expected = [*(ack.document for ack in before), *work.makes]
-        assert documents == (expected if work.window is None else expected[-len(documents) :])
-    if work.window is not None:
-        assert fresh(path).read(at="keep") == before[0].document
+    documents = judge(
+        path,
+        before,
+        [*in_flight, *work.parts],
+        edit=work.edit,
+        window=work.window,
+        then="commit",
+        stock_git=False,
+    )
+    if happened and work.window is None:
+        made = [*documents][len(before) :]
+        assert made in (work.makes, *work.parts), documents
+    work.then(fresh(path))

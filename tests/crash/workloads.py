@@ -133,14 +133,18 @@ def _save(path: Path, document: Document, diary: Diary) -> None:
     """What an editor does that cares."""
     diary.edited(document)
     temporary = path.with_name("editor~")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-    os.write(descriptor, json.dumps(document).encode())
-    os.fsync(descriptor)
-    os.close(descriptor)
+    _put(temporary, document)
     os.replace(temporary, path)
     directory = os.open(path.parent, os.O_RDONLY)
     os.fsync(directory)
     os.close(directory)
+
+
+def _put(path: Path, document: Document) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    os.write(descriptor, json.dumps(document).encode())
+    os.fsync(descriptor)
+    os.close(descriptor)
 
 
 def restores(path: Path, diary: Diary) -> None:
@@ -223,6 +227,27 @@ def without_versions(path: Path, diary: Diary) -> None:
     _write(state, diary, {"n": 3})
 
 
+def imports(path: Path, diary: Diary) -> None:
+    """What another state manager has left, and two transactions behind it; what it leaves later is kept aside."""
+    folder = path.parent / ".pipeline" / "backups"
+    folder.mkdir(parents=True, mode=0o700)
+    _put(folder / f"{path.stem}_20250301_120000_000000.json.bak", {"n": 1})
+    _put(folder / f"{path.stem}_20250301_130000_000000.json.bak", {"n": 2})
+    line = {"timestamp": "2025-03-01T12:00:00", "operation": "write_commit", "success": True}
+    _put(folder.parent / "transactions.log", line)
+    _save(path, {"n": 3}, diary)
+    state = PipelineState(path)
+    diary.begins(*_counts(1, 3))
+    state.import_backups()
+    diary.edited(None)
+    diary.promised(*list(state.log())[::-1])
+    _write(state, diary, {"n": 4})
+    _put(folder / f"{path.stem}_20250301_140000_000000.json.bak", {"n": 2.5})
+    state.import_backups()
+    diary.named(f"import/{path.stem}_20250301_140000_000000", {"n": 2.5})
+    _write(state, diary, {"n": 5})
+
+
 def two_files(path: Path, diary: Diary) -> None:
     state, other = PipelineState(path), PipelineState(path.with_name("other.json"))
     beside = Diary(diary._tell, other.path)
@@ -284,6 +309,7 @@ WORKLOADS = {
         close_and_open,
         full_journals,
         without_versions,
+        imports,
         two_files,
     )
 } | {
