@@ -430,6 +430,32 @@ def test_a_time_still_to_come_counts_as_now_and_one_that_git_cannot_hold_is_skip
     assert state.verify().ok
 
 
+class _Backwards(datetime):
+    """A clock that goes back by an hour whenever it is looked at."""
+
+    looks = 0
+
+    @classmethod
+    def now(cls, tz: object = None) -> "_Backwards":
+        cls.looks += 1
+        return cls(2026, 3, 1, tzinfo=UTC) - timedelta(hours=cls.looks)
+
+
+def test_no_version_is_older_than_its_parent_whatever_the_clock_says(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        _backup(path, f"2099010{number + 1}_000000_000000", {"n": number})
+    monkeypatch.setattr(importer, "datetime", _Backwards)
+    state = fresh(path)
+    state.import_backups()
+
+    versions = list(state.log())[::-1]
+    assert [version.read()["n"] for version in versions] == [0, 1, 2]
+    times = [version.timestamp for version in versions]
+    assert times == sorted(times)
+
+
 def test_the_hour_that_comes_twice_is_the_first_of_the_two_and_order_is_kept(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -759,11 +785,12 @@ def test_a_transaction_in_the_midst_of_an_import_has_the_rest_kept_aside(
     state = fresh(path)
     begun = len(list(state.log()))
     other.write({"n": "new"})
+    _backup(path, "20990101_000000_000000", {"n": 99})
 
     names = state.import_backups().names
 
     assert 0 < begun < 7
-    assert [state.read(at=name)["n"] for name in names] == [*range(begun, 7)]
+    assert [state.read(at=name)["n"] for name in names] == [*range(begun, 7), 99]
     documents = [version.read()["n"] for version in state.log()]
     assert documents == ["new", 7, *range(begun - 1, -1, -1)]
     judge_disk(state)
