@@ -235,6 +235,39 @@ def _named_until_told(path: Path, events: list[str]) -> None:
     leave(state)
 
 
+def _with_old_backups(path: Path, ack: Acks) -> PipelineState:
+    """What another state manager has left; the state is what its newest backup holds."""
+    folder = path.parent / ".pipeline" / "backups"
+    folder.mkdir(parents=True, mode=0o700)
+    for number in (1, 2):
+        name = f"{path.stem}_2025030{number}_120000_000000.json.bak"
+        (folder / name).write_text(json.dumps({"n": number}))
+    line = {"timestamp": "2025-03-01T12:00:01", "operation": "write_commit", "success": True}
+    (folder.parent / "transactions.log").write_text(json.dumps(line) + "\n")
+    path.write_text(json.dumps({"n": 2}))
+    return PipelineState(path)
+
+
+def _import(state: PipelineState, ack: Acks) -> None:
+    state.import_backups()
+    ack(*list(state.log())[::-1])
+    ack.event("imported")
+
+
+def _import_the_rest(path: Path, events: list[str]) -> None:
+    state = fresh(path)
+    rest = state.import_backups()
+    if events:
+        assert (rest.versions, rest.audit) == (0, 0), rest
+    found = [version.read() for version in (*state.log(), *state.list_backups(None))]
+    assert {"n": 1} in found
+    assert {"n": 2} in found
+    lines = [line["operation"] for line in state.get_transaction_history(None)]
+    assert lines.count("write_commit") == 1, lines
+    assert lines.count("import_commit") <= 2, lines
+    leave(state)
+
+
 def _refuse_an_edit(state: PipelineState, ack: Acks) -> None:
     def save(call: Call) -> None:
         if flushes_journal(call):
@@ -263,6 +296,13 @@ WORKLOADS = {
     ),
     "restore": Workload(_three_versions, _restore, [[{"n": 1}]]),
     "undo": Workload(_three_versions, _undo, [[{"n": 2}]]),
+    "import": Workload(
+        _with_old_backups,
+        _import,
+        [[{"n": 1}, {"n": 2}]],
+        edit={"n": 2},
+        then=_import_the_rest,
+    ),
     "named backup": Workload(_three_versions, _name_backup, then=_find_backup),
     "checkpoint": Workload(_packed_and_more, lambda state, ack: state.checkpoint()),
     "close": Workload(_many_versions, lambda state, ack: state.close()),
