@@ -9,7 +9,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,11 @@ from gitstate import (
     StateConflictError,
     StateLockError,
     StateTransactionError,
+    retention,
 )
+from gitstate.audit import Archive
+from gitstate.journal import read_all
+from gitstate.repository import Commit
 
 pytestmark = forks
 
@@ -706,3 +710,56 @@ def test_the_next_transaction_after_a_lost_lock_goes_well(path: Path) -> None:
         txn.data["n"] += 1
 
     assert counted(judge(path, [], None)) == [1, 2]
+
+
+# -- a prune beside writers ----------------------------------------------------------------------------------------
+
+
+def test_a_writer_gets_the_lock_while_lines_of_the_archive_are_put_together(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, other = fresh(path, max_backups=3), fresh(path)
+    for number in range(10):
+        state.write({"n": number})
+    extended = Archive.extended
+
+    def writing(self: Archive, commits: Iterable[Commit]) -> object:
+        with other.transaction(timeout=0) as txn:
+            txn.data["meanwhile"] = True
+        return extended(self, commits)
+
+    monkeypatch.setattr(Archive, "extended", writing)
+    report = state.prune()
+
+    assert report.versions == range(1, 7)
+    assert state.read() == {"n": 9, "meanwhile": True}
+    assert [line["success"] for line in state.get_transaction_history()] == [True] * 11
+    judge_disk(state)
+
+
+def test_what_is_committed_beside_a_prune_does_not_pile_up_for_the_next_transaction(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prune keeps the others from making a checkpoint, so it makes one itself, and a last one behind all."""
+    monkeypatch.setattr(retention, "LINES_OF_A_FILE", 1)
+    state, other = fresh(path, max_backups=3), fresh(path)
+    for number in range(30):
+        state.write({"n": number})
+    state.checkpoint()
+    extended, sizes = Archive.extended, []
+
+    def writing(self: Archive, commits: Iterable[Commit]) -> object:
+        sizes.append(
+            sum(record.state is not None for record in read_all(path.parent / ".pipeline")[1])
+        )
+        for number in range(5):
+            other.write({"n": -number - 5 * len(sizes)})
+        return extended(self, commits)
+
+    monkeypatch.setattr(Archive, "extended", writing)
+    state.prune()
+
+    assert len(sizes) > 5
+    assert set(sizes) == {0}
+    assert not read_all(path.parent / ".pipeline")[1]
+    judge_disk(state)
