@@ -172,7 +172,9 @@ class VersionPrunedError(VersionNotFoundError):
 
     code = "version-pruned"
 
-    def __init__(self, message: str, *, name: str, nearest: int, path: Path) -> None:
+    def __init__(
+        self, message: str, *, name: str = "", nearest: int = 0, path: Path | None = None
+    ) -> None:
         super().__init__(message, name=name, path=path)
         self.nearest = nearest
 
