@@ -212,7 +212,8 @@ def test_threads_that_open_and_close_their_handles_disturb_nobody(path: Path) ->
     _run(work, 6)
 
     assert failures == []
-    assert counted(judge(path, [], None)) == list(range(1, 61))
+    kept = counted(judge(path, [], None, window=50))  # each of them prunes as it closes
+    assert kept == list(range(61 - len(kept), 61))
 
 
 def test_threads_and_processes_at_once_lose_no_increment(path: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from oracle import (
@@ -41,6 +42,7 @@ from gitstate import (
     VersionPrunedError,
     audit,
 )
+from gitstate.repository import Repository
 
 
 @pytest.fixture
@@ -110,6 +112,14 @@ def test_who_only_looks_prunes_nothing(keeping, path):
     with PipelineState(path, max_backups=2) as looks:
         looks.read()
         assert [version.serial for version in looks.list_backups()] == [8, 7]
+
+    assert serials(fresh(path)) == [9, 8, 7, 6, 5, 4, 3, 2, 1]
+
+
+def test_who_only_looks_leaves_the_pruning_to_those_who_write(keeping, path):
+    leave(keeping(2, 9))
+    with PipelineState(path) as looks:
+        assert looks.read() == {"n": 9}
 
     assert serials(fresh(path)) == [9, 8, 7, 6, 5, 4, 3, 2, 1]
 
@@ -653,6 +663,57 @@ def test_an_index_that_cannot_be_read_keeps_everything(keeping):
     (state.git_dir / "index").unlink()
     state.prune()
     judge_disk(state)
+
+
+def test_space_is_given_back_though_somebody_commits_meanwhile(keeping, monkeypatch):
+    state = keeping(1, 9)
+    rewrite = Repository.rewrite
+
+    def committing(self: Repository, *arguments: Any) -> Any:
+        state.write({"n": 10})
+        return rewrite(self, *arguments)
+
+    monkeypatch.setattr(Repository, "rewrite", committing)
+
+    assert state.prune().freed > 0
+    assert counted(version.read() for version in state.log()) == [10, 9, 8]
+    judge_disk(state)
+
+
+@needs_git
+def test_what_somebody_names_while_a_prune_is_at_work_stays(keeping, monkeypatch):
+    state = keeping(1, 9)
+    state.checkpoint()
+    third = git(state, "rev-parse", "main~6").decode().strip()
+    rewrite = Repository.rewrite
+
+    def naming(self: Repository, *arguments: Any) -> Any:
+        git(state, "tag", "mine", third)
+        return rewrite(self, *arguments)
+
+    monkeypatch.setattr(Repository, "rewrite", naming)
+    assert state.prune().freed == 0
+    monkeypatch.undo()
+
+    assert state.prune().versions == range(8, 8)
+    assert len(git(state, "log", "--format=%s", "mine").splitlines()) == 3
+    judge_disk(state)
+
+
+@needs_git
+def test_an_object_that_nothing_names_goes_when_it_is_old(keeping):
+    state = keeping(1, 9)
+    ids = [
+        git(state, "hash-object", "-w", "--stdin", input=content).decode().strip()
+        for content in (b"old", b"young")
+    ]
+    old, young = (state.git_dir / "objects" / each[:2] / each[2:] for each in ids)
+    os.utime(old, (0, 0))
+
+    state.prune()
+
+    assert not old.exists()
+    assert young.exists()
 
 
 @needs_git

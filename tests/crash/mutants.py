@@ -441,4 +441,63 @@ MUTANTS: Final = {
         "",
         "tests/test_refs.py",
     ),
+    # -- retention
+    "the file that tells Git where history begins is not flushed": Mutant(
+        "repository/gitlock.py",
+        "    files.sync_directory(path.parent)\n",
+        "",
+        EXPLORER,
+        _explored("prunes"),
+    ),
+    "Git is not told where history begins": Mutant(
+        "retention.py", "                    self._tell_git()\n", "", "tests/test_retention.py"
+    ),
+    "lines of the audit trail are in place some other time": Mutant(
+        "retention.py",
+        "            store.settle()\n        return end >= last",
+        "        return end >= last",
+        "tests/test_retention.py",
+    ),
+    "what was named meanwhile is given back": Mutant(
+        "retention.py",
+        "                if not needed.issuperset(store.repository.roots()):\n",
+        "                if False:\n",
+        "tests/test_retention.py",
+        "while_a_prune",
+    ),
+    "what checkouts name is given back": Mutant(
+        "repository/__init__.py",
+        'return {*self.refs.all("refs/").values(), *there}',
+        'return {*self.refs.all("refs/").values()}',
+        "tests/test_retention.py",
+        "checkout",
+    ),
+    "a commit-graph outlives what it names": Mutant(
+        "repository/packs.py",
+        '        stale = ("info/commit-graph", f"{chain}/commit-graph-chain", "pack/multi-pack-index")\n',
+        '        stale = (f"{chain}/commit-graph-chain",)\n',
+        "tests/test_retention.py",
+        "stock_git",
+    ),
+    "who only looks prunes": Mutant(
+        "state.py",
+        "            if writer.committed:\n",
+        "            if True:\n",
+        "tests/test_retention.py",
+        "who_only_looks",
+    ),
+    "a young object of somebody else's goes": Mutant(
+        "repository/loose.py",
+        "                    if time.time() - os.stat(path).st_mtime > _ABANDONED_SECONDS:\n",
+        "                    if True:\n",
+        "tests/test_retention.py",
+        "old",
+    ),
+    "a name that goes is left to a pack-refs under way": Mutant(
+        "repository/refs.py",
+        "        with gitlock.locked(path):\n            if name",
+        "        with contextlib.nullcontext():\n            if name",
+        "tests/test_retention.py",
+        "come_back",
+    ),
 }
