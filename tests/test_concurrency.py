@@ -43,7 +43,7 @@ from gitstate import (
 )
 from gitstate.audit import Archive
 from gitstate.journal import read_all
-from gitstate.repository import Commit
+from gitstate.repository import Commit, Repository
 
 pytestmark = forks
 
@@ -757,9 +757,17 @@ def test_what_is_committed_beside_a_prune_does_not_pile_up_for_the_next_transact
             other.write({"n": -number - 5 * len(sizes)})
         return extended(self, commits)
 
+    rewrite = Repository.rewrite
+
+    def writing_late(self: Repository, *arguments: Any) -> object:
+        other.write({"n": "late"})
+        return rewrite(self, *arguments)
+
     monkeypatch.setattr(Archive, "extended", writing)
+    monkeypatch.setattr(Repository, "rewrite", writing_late)
     state.prune()
 
+    assert state.read() == {"n": "late"}
     assert len(sizes) > 5
     assert set(sizes) == {0}
     assert not read_all(path.parent / ".pipeline")[1]

@@ -231,7 +231,9 @@ class PackFile:
         """So many bytes, fewer at the end of the file; what comes next is read with them."""
         start = at - self._window_at
         if start < 0 or start + length > len(self._window):
-            self._window = files.read_at(self._file.fileno(), max(length, _AT_ONCE), at)
+            # A damaged size may be any.
+            length = min(max(length, _AT_ONCE), self.end + CHECKSUM_SIZE - at)
+            self._window = files.read_at(self._file.fileno(), max(length, 0), at)
             self._window_at, start = at, 0
         return self._window[start : start + length]
 
