@@ -2,11 +2,12 @@
 
     python tests/benchmarks/history.py [DATA] [--versions 100000] [--directory DIR]
 
-A line for each figure, with what it is to be at most, and stock git's for the same where it has one: the bytes after `git
-repack -adf` of a clone, the time of the command that answers the same. DATA is a real history, an `.xz` file with one
+A line for each figure, with what it is to be at most; of a time how much of it was the processor's own, which is all that
+can be compared while the machine is busy; and stock git's for the same where it has one: the bytes after `git repack -adf`
+of a clone, the time of the command that answers the same. DATA is a real history, an `.xz` file with one
 JSON object a line, by default ../shared/data/fires.jsonl.xz beside the project; without it that line is left out.
 
-Sizes and numbers of files are exact. Times are the machine's: look at the ratios, and at the load, which is printed too.
+Sizes, packs and their indexes, and numbers of files are exact. Times are the machine's, whose load is printed, too.
 A history of 100,000 versions takes some minutes to make.
 """
 
@@ -65,9 +66,9 @@ from gitstate import PipelineState
 state = PipelineState(sys.argv[1], schema=None)
 middle = int(sys.argv[2])
 moment, recent, newest = map(datetime.fromisoformat, sys.argv[3:6])
-begin = time.perf_counter()
+begin, own = time.perf_counter(), time.process_time()
 {call}
-print(time.perf_counter() - begin)
+print(time.perf_counter() - begin, time.process_time() - own)
 import os
 os._exit(0)
 """
@@ -80,10 +81,10 @@ state.write({"n": 0})
 took = []
 print("ready", flush=True)
 while not select.select([sys.stdin], [], [], 0.002)[0]:
-    begin = time.perf_counter()
+    begin, own = time.perf_counter(), time.thread_time()
     with state.transaction() as txn:
         txn.data["n"] += 1
-    took.append(time.perf_counter() - begin)
+    took.append((time.perf_counter() - begin, time.thread_time() - own))
 print(json.dumps(took))
 """
 
@@ -93,7 +94,8 @@ from gitstate import PipelineState
 state = PipelineState(sys.argv[1], schema=None, max_backups=50)
 begin = time.perf_counter()
 report = state.prune()
-print(json.dumps([time.perf_counter() - begin, len(report.versions), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
+took, usage = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_SELF)
+print(json.dumps([took, usage.ru_utime + usage.ru_stime, len(report.versions), usage.ru_maxrss]))
 """
 
 
@@ -104,9 +106,9 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
-def say(what: str, figure: str, most: str = "", git: str = "") -> None:
+def say(what: str, figure: str, most: str = "", own: str = "", git: str = "") -> None:
     """A line of the table."""
-    print(f"{what:<58}{figure:>12}{most:>12}{git:>14}", flush=True)
+    print(f"{what:<62}{figure:>10}{most:>10}{own:>12}{git:>10}", flush=True)
 
 
 def new(folder: Path) -> PipelineState:
@@ -115,9 +117,10 @@ def new(folder: Path) -> PipelineState:
     return PipelineState(folder / "pipeline.json", schema=None, max_backups=None)
 
 
-def size_of(folder: Path) -> int:
-    """The bytes of all files below a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def packed(git_dir: Path) -> int:
+    """The bytes of all packs, of their indexes, and of what is loose."""
+    found = [path for path in (git_dir / "objects").rglob("*") if path.is_file()]
+    return sum(each.stat().st_size for each in found if each.suffix in {"", ".pack", ".idx"})
 
 
 def files_of(state: PipelineState) -> int:
@@ -145,12 +148,12 @@ def cloned(state: PipelineState, folder: Path) -> Path | None:
 
 def sizes(state: PipelineState, what: str, most: str, clone: Path | None) -> None:
     """A line of how much the objects take, in times of what git makes of them."""
-    ours = size_of(state.git_dir / "objects")
+    ours = packed(state.git_dir)
     if clone is None:
         say(f"{what}, bytes", f"{ours:,}")
         return
-    theirs = size_of(clone / "objects" / "pack")
-    say(f"{what}, times of git's {theirs:,} bytes", f"{ours / theirs:.2f}", most, "1.00")
+    theirs = packed(clone)
+    say(f"{what}, times of git's {theirs:,} bytes", f"{ours / theirs:.2f}", most, git="1.00")
 
 
 def times(took: Iterable[float]) -> tuple[float, float, float]:
@@ -189,9 +192,9 @@ def one_field(folder: Path, count: int) -> None:
             txn.data["phase1"]["metrics"]["total_files"] = number
     state.close()
     clone = cloned(state, folder / "clone")
-    ours = size_of(state.git_dir / "objects") / count
-    theirs = f"{size_of(clone / 'objects' / 'pack') / count:.0f}" if clone else ""
-    say(f"{count:,} versions, one field of 43 KB: bytes each", f"{ours:.0f}", "450", theirs)
+    theirs = f"{packed(clone) / count:.0f}" if clone else ""
+    ours = f"{packed(state.git_dir) / count:.0f}"
+    say(f"{count:,} versions, one field of 43 KB: bytes each", ours, "450", git=theirs)
 
 
 def in_a_row(folder: Path, count: int) -> None:
@@ -200,14 +203,19 @@ def in_a_row(folder: Path, count: int) -> None:
     state.write(document(10))
     chance = random.Random(1)
 
+    own: list[float] = []
+
     def change() -> None:
+        begin = time.thread_time()
         with state.transaction() as txn:
             txn.data["phase2"]["metrics"]["failed"] = chance.random()
+        own.append(time.thread_time() - begin)
 
-    middle, slow, slowest = times(seconds(change) for _ in range(count))
-    say(f"{count:,} transactions of 10 KB in a row: median, ms", f"{middle:.1f}")
-    say("  99th percentile, ms", f"{slow:.1f}")
-    say("  the slowest, checkpoints included, ms", f"{slowest:.1f}", "60")
+    middle, slow, slowest = times([seconds(change) for _ in range(count)])
+    own_middle, own_slow, own_slowest = (f"{each:.1f}" for each in times(own))
+    say(f"{count:,} transactions of 10 KB in a row: median, ms", f"{middle:.1f}", own=own_middle)
+    say("  99th percentile, ms", f"{slow:.1f}", own=own_slow)
+    say("  the slowest, checkpoints included, ms", f"{slowest:.1f}", "60", own_slowest)
     state.close()
 
 
@@ -248,8 +256,8 @@ class LongHistory:
         for name, (call, most, theirs) in CALLS.items():
             words = {"middle": str(self._arguments[1]), "moment": str(self._arguments[2])}
             took = git(clone, *(each.format(**words) for each in theirs)) if clone else None
-            ours = milliseconds(self._first(call))
-            say(f"  a new process: {name}, ms", ours, str(most), milliseconds(took))
+            ours, own = map(milliseconds, self._first(call))
+            say(f"  a new process: {name}, ms", ours, str(most), own, milliseconds(took))
         self._against_a_young_one()
         self._beside_a_journal()
         self._prune(clone)
@@ -260,12 +268,12 @@ class LongHistory:
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         say("  memory of the process that made them all, MB", f"{memory:.0f}", "150")
 
-    def _first(self, call: str) -> float:
-        """The seconds that a call takes as the first of a new process; the median of five."""
+    def _first(self, call: str) -> tuple[float, float]:
+        """The seconds that a call takes as the first of a new process, and the processor's own; medians of five."""
         command = [sys.executable, "-c", FIRST.format(call=call), *map(str, self._arguments)]
-        return statistics.median(
-            float(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(5)
-        )
+        told = [subprocess.run(command, check=True, capture_output=True).stdout for _ in range(5)]
+        took, own = zip(*(map(float, each.split()) for each in told), strict=True)
+        return statistics.median(took), statistics.median(own)
 
     def _against_a_young_one(self) -> None:
         young = new(self._folder / "young")
@@ -285,8 +293,8 @@ class LongHistory:
         self._state.checkpoint()
         for number in range(60):
             self._state.write({**SMALL, "n": number})
-        took = milliseconds(self._first("state.write({'n': -1})"))
-        say("  a new process: a transaction beside a full journal, ms", took, "150")
+        took, own = map(milliseconds, self._first("state.write({'n': -1})"))
+        say("  a new process: a transaction beside a full journal, ms", took, "150", own)
         self._state.close()
 
     def _prune(self, clone: Path | None) -> None:
@@ -302,8 +310,8 @@ class LongHistory:
             command = [sys.executable, "-c", PRUNER, path]
             told = subprocess.run(command, check=True, capture_output=True).stdout
             out, _ = writer.communicate("enough\n")
-        took, versions, memory = json.loads(told)
-        middle, _, longest = times(json.loads(out))
+        took, own, versions, memory = json.loads(told)
+        (middle, _, longest), (_, _, of_it) = map(times, zip(*json.loads(out), strict=True))
         theirs = None
         if clone is not None:
             kept = subprocess.run(
@@ -314,9 +322,16 @@ class LongHistory:
             (clone / "shallow").write_bytes(kept.stdout)
             theirs = git(clone, "gc", "-q", "--prune=now")
         seconds_of_git = "" if theirs is None else f"{theirs:.1f}"
-        say(f"  prune() of {versions:,} versions, s", f"{took:.1f}", "10", seconds_of_git)
+        say(
+            f"  prune() of {versions:,} versions, s",
+            f"{took:.1f}",
+            "10",
+            f"{own:.1f}",
+            seconds_of_git,
+        )
         say("    its memory, MB", f"{memory / 1024:.0f}", "150")
-        say(f"    a writer beside it, median {middle:.1f} ms: longest, ms", f"{longest:.1f}", "100")
+        beside = f"    a writer beside it, median {middle:.1f} ms: longest, ms"
+        say(beside, f"{longest:.1f}", "100", f"{of_it:.1f}")
         with PipelineState(path, schema=None) as state:
             state.write({**SMALL, "n": -1})
         say("    files below .pipeline, after close()", str(files_of(self._state)), "60")
@@ -338,7 +353,7 @@ def main() -> None:
         parser.error("--versions must be 20,000 or more")
     with tempfile.TemporaryDirectory(prefix="gitstate-", dir=arguments.directory) as name:
         os.sync()
-        say(load_of_the_machine(), "measured", "at most", "git")
+        say(load_of_the_machine(), "measured", "at most", "its CPU", "git")
         # First, as the memory of this process is one of its figures.
         LongHistory(Path(name) / "long", arguments.versions).measure()
         one_field(Path(name) / "one-field", 1000)
