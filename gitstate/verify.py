@@ -124,6 +124,8 @@ def _refs(store: Store, _: float | None) -> Iterator[str]:
             _read_all(store, name, at)
         except StateError as error:
             yield f"{name} names {at}, which cannot be read: {error}"
+    if store.reader.look(recover=False) is not None:
+        return  # objects may wait in the journal as well, and that has been said
     ends = repository.reachable(refs.values(), store.chain.oldest())[1]
     for end in sorted(ends - repository.shallow.read()):
         yield f"Git does not know that history begins at {end}: prune() tells it"

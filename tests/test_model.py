@@ -90,8 +90,7 @@ class Walk(RuleBasedStateMachine):
         self.versions: list[Made] = []
         self.undone: list[int] = []  # what a redo puts back, the last one first
         self.names: dict[str, int] = {}
-        self.pruned = 0  # so many of the oldest versions, but for those that
-        self.alone: set[int] = set()  # had a name when that was done
+        self.pruned = 0  # so many of the oldest versions, but for those that have a name
         self.failures = 0
         self.unversioned = (
             0  # restores of what the newest version holds already, over a broken file
@@ -154,13 +153,12 @@ class Walk(RuleBasedStateMachine):
 
     def kept(self, at: int) -> bool:
         """Whether a version can be read."""
-        return at >= self.pruned or at in self.alone or at in self.names.values()
+        return at >= self.pruned or at in self.names.values()
 
     def forget(self) -> None:
         """What a prune does."""
         if len(self.versions) - 1 - WINDOW > self.pruned:
             self.pruned = len(self.versions) - 1 - WINDOW
-        self.alone = {at for at in self.names.values() if at < self.pruned}
 
     # -- rules: changes ----------------------------------------------------------------------------------------------
 
@@ -427,7 +425,7 @@ class Walk(RuleBasedStateMachine):
         moment = data.draw(st.sampled_from([kept.timestamp for kept in self.versions]))
         assert moment is not None
         then = [kept for kept in self.versions if kept.timestamp and kept.timestamp <= moment]
-        if len(then) <= self.pruned:
+        if not self.kept(len(then) - 1):
             with pytest.raises(VersionPrunedError):
                 self.handles[who].read(at=moment)
             return
