@@ -12,7 +12,8 @@
 Glossary: a *document* is the state as a dict, *content* its bytes in the file. A *record* is one entry of the redo
 *journal*; appending it commits a transaction. A *version* is a commit of the hidden repository as users see it, *head*
 the newest one, its *serial* 1, 2, 3 ... along the branch. An *edit* is what somebody else wrote into the state file. A
-*checkpoint* packs what the journal holds and begins a new *generation* of it.
+*checkpoint* packs what the journal holds and begins a new *generation* of it. A *prune* forgets the versions from beyond
+the *window*, whose lines of the audit trail go into the *archive*.
 """
 
 from gitstate.diff import MISSING, Change
