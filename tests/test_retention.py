@@ -652,6 +652,43 @@ def test_what_a_checkout_names_stays(keeping, path, tmp_path):
     assert json.loads((tmp_path / "tree/pipeline.json").read_bytes()) == {"n": 1}
 
 
+@needs_git
+def test_the_sides_of_a_conflict_in_a_checkout_stay(keeping, path):
+    state = keeping(1, 3)
+    blobs = [git(state, "rev-parse", f"main~{n}:pipeline.json").decode().strip() for n in (1, 2)]
+    stages = f"100644 {blobs[0]} 1\tpipeline.json\n100644 {blobs[1]} 2\tpipeline.json\n"
+    work = f"--work-tree={path.parent}"
+    git(state, work, "update-index", "--index-info", input=stages.encode())
+    for number in range(4, 9):
+        state.write({"n": number})
+
+    state.prune()
+
+    assert [git(state, "cat-file", "-p", blob) for blob in blobs] == [
+        b'{\n  "n": 2\n}\n',
+        b'{\n  "n": 1\n}\n',
+    ]
+    git(state, "gc", "--prune=now", "-q")
+
+
+@needs_git
+def test_a_name_that_git_holds_goes_at_the_next_use(keeping, path, caplog):
+    state = keeping(5, 3)
+    state.create_backup("keep")
+    lock = state.git_dir / "packed-refs.lock"
+    lock.touch()
+
+    state.delete_backup("keep")
+
+    assert "the Git history follows at the next use" in caplog.text
+    with pytest.raises(VersionNotFoundError):
+        state.read(at="keep")
+    lock.unlink()
+    state.write({"n": 4})
+    assert git(state, "for-each-ref", "refs/backups").strip() == b""
+    judge_disk(state)
+
+
 def test_an_index_that_cannot_be_read_keeps_everything(keeping):
     state = keeping(1, 9)
     (state.git_dir / "index").write_bytes(b"no index at all")
