@@ -98,16 +98,20 @@ class Chain:
         with contextlib.suppress(
             StateReadError
         ):  # damage to the archive is no way to lose versions
-            if (tip := self._repository.refs.read(ARCHIVE)) is not None:
-                return self._repository.commit(tip).note.serial + 1
+            tried = None
+            while (tip := self._repository.refs.read(ARCHIVE)) not in (None, tried):
+                try:
+                    return self._repository.commit(tip).note.serial + 1
+                except StateReadError:
+                    tried = (
+                        tip  # another one may have come in its place, and its space been given back
+                    )
         return 1
 
     def pruned(self, name: object, serial: int) -> VersionPrunedError:
         """The error that a version was pruned."""
-        nearest = min(self._kept_alone(), key=lambda each: abs(each - serial), default=0)
-        oldest = self.oldest()
-        if abs(oldest - serial) <= abs(nearest - serial):
-            nearest = oldest
+        kept = (self.oldest(), *self._kept_alone())
+        nearest = min(kept, key=lambda each: abs(each - serial))
         return VersionPrunedError(
             f"version {serial} has been pruned, older than what is kept: {name!r}: {self._layout.state}. Nothing was"
             f" changed. The nearest that is kept is {nearest}; get_transaction_history() has the line of this one.",

@@ -59,8 +59,12 @@ class Checkpoint:
         refused = files.Refused(
             StateWriteError, "cannot pack the journal", self._layout.store, safe
         )
-        with refused, maintaining(self._layout, "checkpoint") as alone:
-            return alone and self._run(most)  # the other one's serves us as well
+        with refused, contextlib.ExitStack() as alone:
+            try:
+                alone.enter_context(maintaining(self._layout, "checkpoint", 0))
+            except StateLockError:
+                return False  # the other one's serves us as well
+            return self._run(most)
 
     def _run(self, most: int) -> bool:
         with self._exclusive():
@@ -99,27 +103,19 @@ class Checkpoint:
 
 
 @contextlib.contextmanager
-def maintaining(layout: Layout, operation: str, patience: float | None = 0.0) -> Iterator[bool]:
-    """Whether nobody else rewrites what is packed, for a block: one at a time (PITFALLS O7).
-
-    Who has `patience`, in seconds or None for any, waits for the others.
+def maintaining(layout: Layout, operation: str, patience: float | None) -> Iterator[None]:
+    """Nobody else rewrites what is packed, for a block: one at a time (PITFALLS O7).
 
     Raises:
-        StateLockError: they were at it for longer than that.
+        StateLockError: others were at it for longer than `patience`, in seconds.
         StateWriteError: the disk refused.
     """
     maintenance = StateLock(layout.maintenance_lock)
     with contextlib.closing(maintenance):
-        try:
-            maintenance.acquire(patience, operation)
-        except StateLockError:
-            if patience != 0:
-                raise
-            yield False
-            return
+        maintenance.acquire(patience, operation)
         try:
             layout.sweep_scratch()
-            yield True
+            yield
         finally:
             maintenance.release()
 

@@ -59,14 +59,15 @@ class Exporter:
             StateReadError: there is no history, or a part of it is damaged; an older file is as it was.
             StateWriteError: the disk refused; an older file is as it was.
         """
-        refs = self._refs()
-        if self._store.chain.oldest() > 1:
+        refs, repository = self._refs(), self._store.repository
+        if self._store.chain.oldest() > 1 or repository.shallow.read():
             raise StateReadError(
-                f"a bundle cannot hold a history whose beginning has been pruned: {self._store.layout.git_dir}. Nothing was"
+                f"a bundle cannot hold a history whose beginning is not there: {self._store.layout.git_dir}. Nothing was"
                 f" written. `git clone --mirror file://{self._store.layout.git_dir}` copies it, export() writes its versions.",
                 path=self._store.layout.git_dir,
                 code="history-pruned",
             )
+        repository.reachable(refs.values(), ())
         with self._refused(target):
             temporary = self._checked(target).with_name(f".{target.name}.{files.token()}.tmp")
             with files.writing_new(temporary) as file:

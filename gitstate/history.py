@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import re
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -169,7 +169,7 @@ class History:
         """
         with self._writer.changing("delete_backup", timeout) as found:
             if not _may_be_named(name) or self._store.ref(BACKUPS + name) is None:
-                raise self.not_found(name, "the named ones are under refs/backups/")
+                raise self.not_found(name, "The named ones are under refs/backups/")
             draft = self._store.draft(self._writer.policy.author)
             draft.unpin(name)
             self._writer.commit(draft, found)
@@ -209,8 +209,17 @@ class History:
                 return
 
     def _imported(self) -> Iterator[_Entry]:
-        tip = self._store.reader.refs().get(IMPORTED)
-        for serial, moment, line in Imports(self._store.repository, tip).newest_first():
+        while True:
+            tip = self._store.reader.refs().get(IMPORTED)
+            try:
+                # Only the newest files are ever written anew, and these are read first.
+                lines = Imports(self._store.repository, tip).newest_first()
+                newest = list(islice(lines, 1))
+                break
+            except StateReadError:
+                if self._store.reader.refs().get(IMPORTED) == tip:
+                    raise
+        for serial, moment, line in chain(newest, lines):
             yield (serial, True, moment), line
 
     def _archive(self) -> Archive:
@@ -268,7 +277,7 @@ class History:
                 return self._by_prefix(name)
         raise self.not_found(
             name,
-            "a version is named by a Version, a serial (int), a backup's name, HEAD~n, or a hash",
+            "A version is named by a Version, a serial (int), a backup's name, HEAD~n, or a hash",
         )
 
     def _by_serial(self, serial: int) -> Commit:
@@ -278,7 +287,7 @@ class History:
             if 0 < serial < self._store.chain.oldest():
                 return self._alone(next(self._archived(serial + 1)), serial)
             newest = self._store.repository.commit(head).note.serial if head else 0
-            raise self.not_found(serial, f"the serials are 1 to {newest}")
+            raise self.not_found(serial, f"The serials are 1 to {newest}")
         return found
 
     def _ancestor(self, name: object, steps: int) -> Commit:
@@ -290,7 +299,7 @@ class History:
                 return found
             if 0 < newest - steps < self._store.chain.oldest():
                 return self._alone(next(self._archived(newest - steps + 1)), name)
-        raise self.not_found(name, "history does not go back that far")
+        raise self.not_found(name, "History does not go back that far")
 
     def _by_prefix(self, prefix: str) -> Commit:
         prefix = prefix.lower()
@@ -311,7 +320,7 @@ class History:
             return found[0]
         if found:
             ids = tuple(commit.id for commit in found)
-            raise self.not_found(prefix, f"several versions begin so: {', '.join(ids)}", ids)
+            raise self.not_found(prefix, f"Several versions begin so: {', '.join(ids)}", ids)
         self._refuse_pruned(prefix)  # a power cut may bring back what is left of one
         if damage is not None:
             raise damage
@@ -360,7 +369,7 @@ class History:
         """The error that says so, with a `hint`; `candidates` are the ids of the versions that it could be."""
         what = "an ambiguous version name" if candidates else "no such version"
         return VersionNotFoundError(
-            f"{what}: {name!r}: {self._store.layout.state}. Nothing was changed. {hint[0].upper()}{hint[1:]}.",
+            f"{what}: {name!r}: {self._store.layout.state}. Nothing was changed. {hint}.",
             name=str(name),
             candidates=candidates,
             path=self._store.layout.state,

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import count, islice
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gitstate import codec
@@ -24,6 +24,8 @@ from gitstate.legacy import ref_name
 from gitstate.repository import BRANCH, blob_id, make_blob
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from gitstate.draft import Draft
     from gitstate.legacy import Backup, Entry, OldLayout
     from gitstate.statefile import Found
@@ -204,7 +206,7 @@ class Importer:
             tip = self._store.reader.refs().get(IMPORTED)
             entries = self._old.entries(self._imports(tip).lines())
             timeline = Timeline(self._store)
-            while some := list(islice(entries, _LINES_OF_A_RECORD)):
+            while some := _portion(entries):
                 rows = [_row_of_line(entry, timeline) for entry in sorted(some, key=_by_time)]
                 added = self._commit_lines(rows, tip, timeout)
                 if added is None:
@@ -276,6 +278,18 @@ class Timeline:
             return since, self._pruned[serial], serial
         kept = self._chain.at(self._head, oldest)
         return since, kept.note.time if kept else _LAST, serial
+
+
+def _portion(entries: Iterator[Entry]) -> list[Entry]:
+    """The next lines of a log, as many as fit into a record."""
+    some: list[Entry] = []
+    size = 0
+    for entry in entries:
+        some.append(entry)
+        size += entry.size
+        if size >= _BYTES_OF_A_RECORD or len(some) == _LINES_OF_A_RECORD:
+            break
+    return some
 
 
 def _time_of(copy: _Copy) -> datetime:

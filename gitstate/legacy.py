@@ -46,11 +46,12 @@ class Backup(NamedTuple):
 class Entry(NamedTuple):
     """A line of the log: when that happened, the hash of the line, and what it says, as `get_transaction_history` does.
 
-    `more` is what it says besides.
+    `more` is what it says besides, `size` how many bytes it has.
     """
 
     time: datetime
     hash: str
+    size: int
     line: dict[str, Any]
     more: dict[str, Any]
 
@@ -146,8 +147,8 @@ class OldLayout:
             if not isinstance(said, dict):
                 raise TypeError("not a JSON object")
             time = datetime.fromisoformat(said.pop("timestamp")).astimezone(UTC)
-            entry = Entry(time, made_hash, _line(time, said), said)
-            json.dumps(entry[2:], allow_nan=False)
+            entry = Entry(time, made_hash, len(text), _line(time, said), said)
+            json.dumps(entry[3:], allow_nan=False)
         except KeyError as error:
             why = f"it has no {error.args[0]}"
         except (ValueError, TypeError, OverflowError, OSError, RecursionError) as error:

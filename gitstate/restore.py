@@ -141,7 +141,7 @@ class Restorer:
             undone = self._stands_for(draft.head.commit)
             if undone.parents:
                 return undone, self._stands_for(self._history.kept(undone.parents[0]))
-        raise self._history.not_found("undo", "there is nothing left to undo")
+        raise self._history.not_found("undo", "There is nothing left to undo")
 
     def _redoable(self, draft: Draft) -> tuple[Commit, Commit]:
         """The undo to take back, and the version that it undid."""
@@ -151,7 +151,7 @@ class Restorer:
             undo = self._history.kept(commit.note.extra[_REDOES])
             commit = self._history.kept(undo.parents[0]) if undo.parents else None
         if commit is None or _UNDOES not in commit.note.extra:
-            raise self._history.not_found("redo", "there is nothing left to redo")
+            raise self._history.not_found("redo", "There is nothing left to redo")
         return commit, self._history.kept(commit.note.extra[_UNDOES])
 
     def _stands_for(self, commit: Commit) -> Commit:

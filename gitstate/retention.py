@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Final
 
 from gitstate import files
 from gitstate.audit import LINES_OF_A_FILE, Archive
+from gitstate.boundary import Boundary
 from gitstate.checkpoint import maintaining
 from gitstate.draft import ARCHIVE, BACKUPS
-from gitstate.errors import StateError, StateReadError, StateWriteError
+from gitstate.errors import StateError, StateLockError, StateReadError, StateWriteError
 from gitstate.repository import BRANCH
 from gitstate.store import BRIEF
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
     from pathlib import Path
 
     from gitstate.policy import Policy
@@ -73,7 +74,7 @@ class Retention:
             return PruneReport(range(0), ())
         first = self._store.chain.oldest()
         oldest = max(self._store.repository.commit(head).note.serial - window, first)
-        received = self._received(refs, head)
+        received = self._received(refs)
         goes = range(first, max(first, min((oldest, *received.values()))))
         named = self._named(refs)
         return PruneReport(
@@ -106,6 +107,8 @@ class Retention:
         try:
             window = store.layout.settings().max_backups
             goes = self.cut(window).versions
+        except StateLockError:
+            pass  # somebody else writes, or is at the upkeep: who closes next prunes
         except StateError as error:
             _log.warning("older versions could not be pruned: %s", str(error))
         store.checkpoint_quietly(self._policy.timeout)
@@ -118,7 +121,7 @@ class Retention:
                 _log.warning("the space of pruned versions is still taken: %s", str(error))
 
     def cut(self, window: int | None, patience: float | None = 0.0) -> PruneReport:
-        """Forgets what is older than the window; where somebody else is at it, waits with `patience`, or does nothing.
+        """Forgets what is older than the window; where somebody else is at the upkeep, waits with `patience`.
 
         Raises:
             StateReadError: the history is damaged; nothing was changed.
@@ -130,9 +133,7 @@ class Retention:
         refused = files.Refused(StateWriteError, "cannot prune", layout.store, safe)
         planned: PruneReport | None = None
         while layout.exists():
-            with refused, maintaining(layout, "prune", patience) as alone:
-                if not alone:
-                    break
+            with refused, maintaining(layout, "prune", patience):
                 planned = planned or self.plan(window)
                 if not planned.versions or self._archive(planned.versions.stop - 1):
                     self._tell_git()
@@ -143,7 +144,7 @@ class Retention:
         return PruneReport(range(0), ())
 
     def collect(self, patience: float | None = 0.0) -> int:
-        """Gives back what nothing reaches any more, as bytes; where somebody else is at it, as `cut`.
+        """Gives back what nothing reaches any more, as bytes; where somebody else is at the upkeep, as `cut`.
 
         Raises:
             StateReadError: something that is needed is damaged; nothing was deleted.
@@ -157,15 +158,12 @@ class Retention:
         )
         if not layout.exists():
             return 0
-        with refused, maintaining(layout, "prune", patience) as alone:
-            if not alone:
-                return 0
+        with refused, maintaining(layout, "prune", patience):
             with store.writing("prune", self._policy.timeout):
                 store.settle()
                 needed = store.journalled()
                 roots = store.repository.roots()
-            reached, ends = store.repository.reachable(roots, store.chain.oldest())
-            needed |= reached
+            needed |= store.repository.reachable(roots, self._boundary().ends())
             before = _size(layout.git_dir)
             with layout.scratch() as scratch:
                 packs = store.repository.rewrite(needed, scratch)
@@ -175,8 +173,7 @@ class Retention:
                 if not needed.issuperset(store.repository.roots()):
                     return 0  # somebody has named what nothing reached: the next one looks again
                 # A crash behind this leaves objects that nothing reaches, and no end that Git does not know.
-                shallow = store.repository.shallow
-                shallow.write(ends | (shallow.read() & needed))
+                self._forget_ends(needed)
                 store.repository.collect(needed, packs)
             return max(0, before - _size(layout.git_dir))
 
@@ -201,34 +198,32 @@ class Retention:
         return end >= last
 
     def _tell_git(self) -> None:
-        """Sees that Git knows where the history begins, and which versions stand alone; what it knew, it still does."""
-        store, shallow = self._store, self._store.repository.shallow
-        refs, oldest = store.reader.refs(), store.chain.oldest()
-        head = refs.get(BRANCH)
-        begins = store.chain.at(head, oldest) if head and oldest > 1 else None
-        if begins is None:
-            return
-        known = shallow.read()
-        named = self._named(refs).values()
-        older = {at.id: at.note.serial for at in named if at.note.serial < oldest}
-        ids = Archive(store.repository, refs.get(ARCHIVE)).ids(set(older.values()))
-        ends = {begins.id, *(at for at, serial in older.items() if ids.get(serial) == at)}
-        if not ends <= known:
-            with store.writing("prune", self._policy.timeout):
-                store.settle()
-                shallow.write(ends | shallow.read())
+        """Sees that Git knows where history ends; what it was told before, it still knows."""
+        boundary = self._boundary()
+        if boundary.ends() != boundary.known:
+            with self._store.writing("prune", self._policy.timeout):
+                self._store.settle()
+                self._store.repository.shallow.write(self._boundary().ends())
 
-    def _received(self, refs: Mapping[str, str], head: str) -> dict[str, int]:
+    def _forget_ends(self, needed: Container[str]) -> None:
+        """Takes the ends away that nothing leads to any more; those of other histories are not ours to judge."""
+        boundary = self._boundary()
+        ends = boundary.ends()
+        ours = boundary.numbers(ends)
+        left = {end for end in ends if end in needed or end not in ours}
+        if left != boundary.known:
+            self._store.repository.shallow.write(left)
+
+    def _boundary(self) -> Boundary:
+        return Boundary(self._store.repository, self._store.chain, self._store.reader.refs())
+
+    def _received(self, refs: Mapping[str, str]) -> dict[str, int]:
         """The number of the newest version that each remote has, 0 where that is none of the branch."""
-        found = {}
-        for name, at in refs.items():
-            if match := _TRACKING.fullmatch(name):
-                found[match[1]] = 0
-                with contextlib.suppress(StateReadError):
-                    serial = self._store.repository.commit(at).note.serial
-                    version = self._store.chain.at(head, serial)
-                    found[match[1]] = serial if version and version.id == at else 0
-        return found
+        tracking = {
+            match[1]: at for name, at in refs.items() if (match := _TRACKING.fullmatch(name))
+        }
+        numbers = self._boundary().numbers(tracking.values())
+        return {remote: numbers.get(at, 0) for remote, at in tracking.items()}
 
     def _named(self, refs: Mapping[str, str]) -> dict[str, Commit]:
         """What the names of backups name, as far as those are commits of gitstate."""

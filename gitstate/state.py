@@ -383,8 +383,8 @@ class PipelineState:
         says what would go.
 
         Raises:
-            StateReadError: the history is damaged; no version was forgotten.
-            StateLockError: somebody held the lock; the history is whole, with more or fewer versions in it.
+            StateReadError: something that is needed is damaged; nothing was given back.
+            StateLockError: somebody held the lock, or is at a checkpoint; the history is whole, with more or fewer versions in it.
             StateWriteError: the disk refused; the history is whole, with more or fewer versions in it.
         """
         retention, window = Retention(self._store, self._policy), self._max_backups()

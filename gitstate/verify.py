@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gitstate.audit import Archive
+from gitstate.boundary import Boundary
 from gitstate.draft import ARCHIVE, AUDIT, BACKUPS, IMPORTED
 from gitstate.errors import StateError, StateReadError
 from gitstate.imports import Imports
@@ -110,10 +111,6 @@ def _archive(store: Store, _: float | None) -> Iterator[str]:
 
 
 def _refs(store: Store, _: float | None) -> Iterator[str]:
-    repository = store.repository
-    for at in sorted(repository.shallow.read()):
-        if not repository.readable(at):
-            yield f"Git believes that history begins at {at}, which cannot be read: prune() mends that"
     refs = store.reader.refs(recover=False)
     for name, at in refs.items():
         if name.startswith("refs/replace/"):
@@ -124,11 +121,23 @@ def _refs(store: Store, _: float | None) -> Iterator[str]:
             _read_all(store, name, at)
         except StateError as error:
             yield f"{name} names {at}, which cannot be read: {error}"
-    if store.reader.look(recover=False) is not None:
-        return  # objects may wait in the journal as well, and that has been said
-    ends = repository.reachable(refs.values(), store.chain.oldest())[1]
-    for end in sorted(ends - repository.shallow.read()):
-        yield f"Git does not know that history begins at {end}: prune() tells it"
+    if store.reader.look(recover=False) is None:  # else objects may wait in the journal as well
+        yield from _boundary(store, refs)
+
+
+def _boundary(store: Store, refs: dict[str, str]) -> Iterator[str]:
+    repository = store.repository
+    repository.shallow.read()  # which says if it cannot be read
+    boundary = Boundary(repository, store.chain, refs)
+    ends = boundary.ends()
+    for at in sorted(ends - boundary.known):
+        yield f"Git does not know that history ends at {at}: prune() tells it"
+    for at in sorted(boundary.known - ends):
+        yield f"Git believes that history ends at {at}, and may give back what is before: prune() tells it better"
+    for at in sorted(ends & boundary.known):
+        if not repository.readable(at):
+            yield f"Git believes that history ends at {at}, which cannot be read: prune() tells it better"
+    repository.reachable(refs.values(), ends)
 
 
 def _read_all(store: Store, name: str, at: str) -> None:

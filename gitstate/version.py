@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from gitstate import codec
-from gitstate.errors import StateReadError
+from gitstate.draft import BACKUPS
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -85,13 +85,16 @@ class Version:
             StateReadError: they are missing from the repository, or damaged.
             VersionPrunedError: they are not kept any more.
         """
-        repository = self._store.repository
-        try:
-            return repository.read(repository.file_id(self._tree, self._store.layout.file_name))
-        except StateReadError as error:
-            if error.code == "object-missing" and 0 < self.serial < self._store.chain.oldest():
-                raise self._store.chain.pruned(self.short_id, self.serial) from error
-            raise
+        store = self._store
+        # Asked first: what is pruned may still be there for a while.
+        if 0 < self.serial < store.chain.oldest() and not self._has_name():
+            raise store.chain.pruned(self.short_id, self.serial)
+        tree = store.repository.file_id(self._tree, store.layout.file_name)
+        return store.repository.read(tree)
+
+    def _has_name(self) -> bool:
+        refs = self._store.reader.refs()
+        return any(at == self.id for name, at in refs.items() if name.startswith(BACKUPS))
 
     def __str__(self) -> str:
         return self.id

@@ -171,7 +171,9 @@ class Writer:
             draft = self.store.draft(self.policy.author)
             extra = {"Error": trailers.one_line(error)[:500], "Reason": reason}
             draft.add_event(FAILURES, operation, (), message=message, extra=extra)
-            self.store.note(draft, self.policy.settings)
+            # What is rolled back changes no setting of a store that is there.
+            settings = None if self.store.layout.exists() else self.policy.settings
+            self.store.note(draft, settings)
         except (StateError, OSError) as refusal:
             # The error that brought us here is the one to raise.
             _log.warning("a failed transaction could not be recorded: %s", str(refusal))

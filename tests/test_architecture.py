@@ -18,7 +18,7 @@ ROWS = [
     {"journal", "repository"},
     {"draft", "layout", "ledger"},
     {"policy", "effects", "chain", "audit", "imports"},
-    {"checkpoint", "reader", "recovery", "statefile"},
+    {"boundary", "checkpoint", "reader", "recovery", "statefile"},
     {"store"},
     {"registry", "verify", "version", "writer"},
     {"history", "transaction", "retention", "importer"},

@@ -163,6 +163,16 @@ def test_whose_only_transaction_failed_prunes_nothing(keeping, path):
     assert len(serials(fresh(path))) == 9
 
 
+def test_a_transaction_that_failed_leaves_the_window_as_it_is(keeping, path):
+    leave(keeping(None, 9))
+    with pytest.raises(ZeroDivisionError), PipelineState(path, max_backups=2).transaction():
+        _ = 1 / 0
+    with fresh(path) as unnamed:
+        unnamed.write({"n": 10})
+
+    assert len(serials(fresh(path))) == 10
+
+
 def test_closing_prunes_though_a_checkpoint_came_just_before(keeping, path):
     with keeping(2, 9) as state:
         state.checkpoint()
@@ -446,6 +456,30 @@ def test_reading_a_pruned_version_names_the_nearest_that_is_kept(keeping, how):
         with pytest.raises(VersionPrunedError):
             state.restore_backup(name)
         assert state.read() == {"n": 9}
+
+
+def test_the_nearest_is_the_oldest_where_nothing_has_a_name(keeping):
+    state = keeping(2, 20)
+    state.prune()
+
+    with pytest.raises(VersionPrunedError) as caught:
+        state.read(at=2)
+
+    assert caught.value.nearest == 18
+
+
+def test_a_version_that_is_cut_cannot_be_read_though_it_is_still_there(keeping, path):
+    state = keeping(40, 50)
+    version = next(v for v in state.log() if v.serial == 9)
+    state.close()
+    state.write({"n": 51})
+    version = next(v for v in state.log() if v.serial == 10)
+    state.close()
+
+    with pytest.raises(VersionPrunedError):
+        version.read()
+    with pytest.raises(VersionPrunedError):
+        fresh(path).read(at=version.id)
 
 
 def test_a_version_in_somebodys_hand_says_that_it_was_pruned(keeping):
@@ -850,6 +884,75 @@ def test_a_name_does_not_come_back_by_a_git_that_was_just_packing_refs(keeping, 
     assert git(state, "for-each-ref", "refs/backups").strip() == b""
 
 
+@needs_git
+def test_a_fetch_that_tells_git_that_history_ends_within_the_window_costs_nothing(
+    keeping, tmp_path
+):
+    state = keeping(5, 9)
+    state.checkpoint()
+    remote = tmp_path / "remote.git"
+    git(state, "clone", "-q", "--mirror", str(state.git_dir), str(remote))
+    git(state, "fetch", "-q", "--depth", "2", f"file://{remote}", "main:refs/heads/theirs")
+    assert any("Git believes that history ends" in line for line in state.verify().problems)
+
+    state.write({"n": 10})
+    state.prune()
+
+    assert serials(state) == [10, 9, 8, 7, 6, 5]
+    assert [version.read()["n"] for version in state.log()] == [10, 9, 8, 7, 6, 5]
+    assert len(state.get_transaction_history(None)) == 10
+    judge_disk(state)
+
+
+@needs_git
+@pytest.mark.parametrize("where", ["refs/audit/failures~2", "refs/tags/mine~2"])
+def test_damage_is_not_taken_for_the_end_of_history(keeping, where):
+    state = keeping(2, 0)
+    for number in range(1, 10):
+        state.write({"n": number})
+        with pytest.raises(ZeroDivisionError), state.transaction():
+            _ = 1 / 0
+    git(state, "tag", "mine", "main~4")
+    state.checkpoint()
+    lost = git(state, "rev-parse", where).decode().strip()
+    git(state, "unpack-objects", "-q", input=_packed(state))
+    (state.git_dir / "objects" / lost[:2] / lost[2:]).unlink()
+    for each in (state.git_dir / "objects/pack").glob("*"):
+        each.unlink()
+    there = ("cat-file", "--batch-all-objects", "--batch-check=%(objectname)")
+    before = set(git(state, *there).split())
+
+    again = fresh(state.path, max_backups=2)
+    with pytest.raises(StateReadError, match=lost):
+        again.prune()
+
+    assert before <= set(git(state, *there).split())
+    assert any(lost in line for line in again.verify().problems)
+
+
+@needs_git
+@pytest.mark.parametrize("what", ["log", "ref"])
+def test_what_only_a_work_tree_remembers_stays(keeping, tmp_path, what):
+    state = keeping(1, 3)
+    tree = tmp_path / "tree"
+    git(state, "worktree", "add", "--detach", str(tree), "main~1")
+    inside = Path((tree / ".git").read_text().partition(": ")[2].strip())
+    old = git(state, "rev-parse", "main~1").decode().strip()
+    if what == "ref":
+        (inside / "refs/bisect").mkdir(parents=True, exist_ok=True)
+        (inside / "refs/bisect/bad").write_text(old + "\n")
+    subprocess.run(
+        [GIT, "checkout", "-q", "--detach", "main"], cwd=tree, check=True, env=git_environment()
+    )
+    for number in range(4, 9):
+        state.write({"n": number})
+
+    state.prune()
+
+    assert git(state, "cat-file", "-t", old).strip() == b"commit"
+    git(state, "gc", "--prune=now", "-q")
+
+
 # -- others at it ------------------------------------------------------------------------------------------------------
 
 
@@ -936,9 +1039,9 @@ def upkeep(path: Path) -> Callable[[], AbstractContextManager[None]]:
 def test_a_prune_waits_for_others_at_the_upkeep_and_says_so_when_it_gives_up(keeping, path, upkeep):
     state = keeping(1, 9)
     state.checkpoint()
-    hasty = PipelineState(path, timeout=0.05)
-    with upkeep(), pytest.raises(StateLockError):
-        hasty.prune()
+    for timeout in (0.05, 0):
+        with upkeep(), pytest.raises(StateLockError):
+            PipelineState(path, timeout=timeout).prune()
 
     assert serials(state) == [9, 8, 7, 6, 5, 4, 3, 2, 1]
     assert state.prune().versions == range(1, 8)

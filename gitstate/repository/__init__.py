@@ -49,7 +49,6 @@ if TYPE_CHECKING:
         Iterable,
         Iterator,
         Mapping,
-        Sequence,
     )
     from pathlib import Path
     from typing import BinaryIO
@@ -183,17 +182,13 @@ class Repository:
         there = filter(self.contains, named_by_checkouts(self.git_dir))
         return {*self.refs.all("refs/").values(), *there}
 
-    def reachable(self, roots: Iterable[str], oldest: int) -> tuple[set[str], set[str]]:
-        """The ids of all objects that `roots` and what they refer to lead to; and of the commits where they end.
-
-        They end at the boundary that Git knows of, and at versions up to number `oldest` whose parents are gone.
+    def reachable(self, roots: Iterable[str], ends: Container[str]) -> set[str]:
+        """The ids of all objects that `roots` and what they refer to lead to; behind the commits in `ends` is nothing.
 
         Raises:
             StateReadError: one of them is missing or damaged.
         """
-        boundary = self.shallow.read()
         found: set[str] = set()
-        ends: set[str] = set()
         ahead = list(roots)
         while ahead:
             object_id = ahead.pop()
@@ -205,8 +200,7 @@ class Repository:
                 references = list(refers_to(raw))
             except ValueError as error:
                 raise self._damaged(object_id, str(error)) from error
-            if object_id in boundary or self._ends(raw, references, oldest):
-                ends.add(object_id)
+            if object_id in ends:
                 references = references[:1]  # the tree; what is behind that are the parents
             for each, leads_on in references:
                 if leads_on:
@@ -215,15 +209,7 @@ class Repository:
                     if not self.contains(each):
                         raise self._missing(each)
                     found.add(each)
-        return found, ends
-
-    def _ends(self, raw: Raw, references: Sequence[tuple[str, bool]], oldest: int) -> bool:
-        """Whether an object is a version whose parents have been pruned, though Git was not told."""
-        if raw.kind != b"commit" or all(self.contains(each) for each, _ in references[1:]):
-            return False
-        with contextlib.suppress(StateReadError):  # not ours: then it is damage
-            return self.commit(raw.id).note.serial <= oldest
-        return False
+        return found
 
     def contains(self, object_id: str) -> bool:
         """Whether the repository has the object, unread.

@@ -1,9 +1,9 @@
 """Checkouts: what work trees of the repository name beside its refs, so that nobody takes it from them.
 
-`git --work-tree=. checkout VERSION -- FILE` leaves an index; `git worktree add` a folder with one, and a HEAD. Git
-refuses all upkeep of a repository that lacks what they name.
+`git --work-tree=. checkout VERSION -- FILE` leaves an index; `git worktree add` a folder with one, a HEAD, refs of its own,
+and logs of where they were. Git refuses all upkeep of a repository that lacks what they name.
 
-Source: gitrepository-layout(5), `index` and `worktrees`.
+Source: gitrepository-layout(5), `index`, `logs` and `worktrees`.
 """
 
 from __future__ import annotations
@@ -21,20 +21,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_ID: Final = re.compile(rb"[0-9a-f]{40}")
+_ID: Final = re.compile(rb"\b[0-9a-f]{40}\b")
 
 
 def named_by_checkouts(git_dir: Path) -> Iterator[str]:
-    """The ids that the indexes and HEADs of the work trees below `git_dir` name, whether or not they are there.
+    """The ids that work trees, and logs of refs, below `git_dir` name, whether or not they are there.
 
     Raises:
         StateReadError: an index cannot be read; code `"index-unreadable"`.
     """
     for folder in (git_dir, *sorted(git_dir.glob("worktrees/*"))):
-        with contextlib.suppress(OSError):
-            head = files.read(folder / "HEAD")[0].strip()
-            if _ID.fullmatch(head):  # else it names a branch
-                yield head.decode()
+        texts = [folder / "HEAD", *folder.glob("logs/**/*")]
+        if folder != git_dir:
+            texts += folder.glob("refs/**/*")
+        for path in texts:
+            with contextlib.suppress(OSError):
+                yield from map(bytes.decode, _ID.findall(files.read(path)[0]))
         yield from _in_index(folder / "index")
 
 
@@ -45,8 +47,9 @@ def _in_index(path: Path) -> Iterator[str]:
         entries = list(Index(path).items())
     except Exception as error:  # dulwich raises whatever its parsers trip over (PITFALLS D9)
         raise StateReadError(
-            f"the index of a work tree cannot be read: {error}: {path}. The history is untouched, and nothing of it is given"
-            " back. If nobody works in a checkout of it, delete that file.",
+            f"the index of a work tree cannot be read: {error}: {path}. The history is whole, and nothing of it is given back."
+            " If nobody works in that checkout, delete the file; one that is split, `git update-index --no-split-index`"
+            " makes whole.",
             path=path,
             code="index-unreadable",
         ) from error

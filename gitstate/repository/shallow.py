@@ -1,4 +1,4 @@
-"""Shallow: the commits at which the repository's history begins, though they name parents.
+"""Shallow: Git's file of the commits at which history ends, though they name parents.
 
 Git takes such a commit for one without parents: what is older may be gone.
 
@@ -59,8 +59,8 @@ class Shallow:
 
     def _unreadable(self, why: str) -> StateReadError:
         return StateReadError(
-            f"the boundary of the history cannot be read: {why}: {self._path}. The state file and the versions are"
-            " untouched. Restore that file, or write the ids of the oldest commits into it, one in each line.",
+            f"where Git's history ends cannot be read: {why}: {self._path}. The state file and the versions are untouched."
+            " prune() makes that file anew.",
             path=self._path,
             code="ref-unreadable",
         )
