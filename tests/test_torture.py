@@ -366,6 +366,24 @@ def test_a_repack_at_any_file_call_of_a_checkpoint_is_no_error_and_does_no_damag
     assert explored > 20
 
 
+@needs_git
+def test_a_pack_that_has_no_index_yet_outlives_a_repack(state: PipelineState) -> None:
+    """What it holds may be named by nothing that the repack has seen."""
+    state.write({"n": 1})
+    state.write({"n": 2})
+    there = []
+
+    def repack(call: Call) -> None:
+        if call.name in {"replace", "rename"} and call.file.endswith(".idx"):
+            git(state, "repack", "-ad", "--quiet")
+            there.append(Path(call.target).with_suffix(".pack").exists())
+
+    with file_calls(repack):
+        state.checkpoint()
+
+    assert there == [True]
+
+
 def _repack_at(number: int, original: Path, folder: Path, wrong: list[str]) -> bool:
     """Whether a checkpoint makes so many calls at packs; `git repack -ad` comes just before that one."""
     folder.mkdir()
