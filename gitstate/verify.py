@@ -131,7 +131,9 @@ def _boundary(store: Store, refs: dict[str, str]) -> Iterator[str]:
     boundary = Boundary(repository, store.chain, refs)
     ends = boundary.ends()
     for at in sorted(ends - boundary.known):
-        yield f"Git does not know that history ends at {at}: prune() tells it"
+        # A prune that was interrupted leaves it so for the next one, and all that is pruned is still there.
+        if not all(map(repository.contains, repository.commit(at).parents)):
+            yield f"Git does not know that history ends at {at}: prune() tells it"
     for at in sorted(boundary.known - ends):
         yield f"Git believes that history ends at {at}, and may give back what is before: prune() tells it better"
     for at in sorted(ends & boundary.known):
