@@ -26,16 +26,29 @@ class Boundary:
     """Where the history in `repository` ends, its refs being at `refs`.
 
     Attributes:
-        known: where Git believes that it does; nowhere, if its file cannot be read.
+        oldest: the number of the oldest version that is kept along the branch.
+        known: where Git believes that history ends; nowhere, if its file cannot be read.
     """
 
     def __init__(self, repository: Repository, chain: Chain, refs: Mapping[str, str]) -> None:
+        """Looks.
+
+        Raises:
+            StateReadError: the archive of the audit trail is missing or damaged, or the system refused.
+        """
         self._repository = repository
         self._chain = chain
         self._refs = refs
+        # Not the chain's word for it, which makes do with less: what is told here may be given back.
+        self._archive = Archive(repository, refs.get(ARCHIVE))
+        self.oldest = self._archive.last + 1
         self.known: frozenset[str] = frozenset()
-        with contextlib.suppress(StateReadError):  # it can be made anew
+        try:
             self.known = repository.shallow.read()
+        except StateReadError as error:
+            if isinstance(error.__cause__, OSError):
+                raise
+            # It makes no sense, and can be made anew.
 
     def ends(self) -> set[str]:
         """The oldest version that is kept, those that only a name keeps, and what Git knows of other histories.
@@ -43,9 +56,15 @@ class Boundary:
         Raises:
             StateReadError: the history is damaged.
         """
-        oldest = self._chain.oldest()
-        head = self._refs.get(BRANCH)
+        oldest, head = self.oldest, self._refs.get(BRANCH)
         begins = self._chain.at(head, oldest) if head is not None and oldest > 1 else None
+        if begins is None and oldest > 1:
+            raise StateReadError(
+                f"version {oldest}, with which the history should begin, is missing: {self._repository.git_dir}. Nothing was"
+                " given back. state.verify() lists all that is damaged.",
+                path=self._repository.git_dir,
+                code="object-missing",
+            )
         named = {at for name, at in self._refs.items() if name.startswith(BACKUPS)}
         numbers = self.numbers({*named, *self.known})
         alone = {at for at in named if numbers.get(at, oldest) < oldest}
@@ -62,9 +81,8 @@ class Boundary:
         for each in commit_ids:
             with contextlib.suppress(StateReadError):  # none of ours, or damaged, which verify says
                 serials[each] = self._repository.commit(each).note.serial
-        oldest, head = self._chain.oldest(), self._refs.get(BRANCH)
-        archive = Archive(self._repository, self._refs.get(ARCHIVE))
-        ids = archive.ids({serial for serial in serials.values() if serial < oldest})
+        oldest, head = self.oldest, self._refs.get(BRANCH)
+        ids = self._archive.ids({serial for serial in serials.values() if serial < oldest})
         for serial in {serial for serial in serials.values() if serial >= oldest}:
             version = self._chain.at(head, serial) if head is not None else None
             ids[serial] = version.id if version is not None else ""

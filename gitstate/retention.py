@@ -72,9 +72,10 @@ class Retention:
         head = refs.get(BRANCH)
         if head is None or window is None:
             return PruneReport(range(0), ())
-        first = self._store.chain.oldest()
+        boundary = self._boundary()
+        first = boundary.oldest
         oldest = max(self._store.repository.commit(head).note.serial - window, first)
-        received = self._received(refs)
+        received = self._received(boundary, refs)
         goes = range(first, max(first, min((oldest, *received.values()))))
         named = self._named(refs)
         return PruneReport(
@@ -217,12 +218,13 @@ class Retention:
     def _boundary(self) -> Boundary:
         return Boundary(self._store.repository, self._store.chain, self._store.reader.refs())
 
-    def _received(self, refs: Mapping[str, str]) -> dict[str, int]:
+    @staticmethod
+    def _received(boundary: Boundary, refs: Mapping[str, str]) -> dict[str, int]:
         """The number of the newest version that each remote has, 0 where that is none of the branch."""
         tracking = {
             match[1]: at for name, at in refs.items() if (match := _TRACKING.fullmatch(name))
         }
-        numbers = self._boundary().numbers(tracking.values())
+        numbers = boundary.numbers(tracking.values())
         return {remote: numbers.get(at, 0) for remote, at in tracking.items()}
 
     def _named(self, refs: Mapping[str, str]) -> dict[str, Commit]:

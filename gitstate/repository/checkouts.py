@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dulwich.index import ConflictedIndexEntry, Index
@@ -19,7 +20,6 @@ from gitstate.errors import StateReadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _ID: Final = re.compile(rb"\b[0-9a-f]{40}\b")
 
@@ -29,13 +29,14 @@ def named_by_checkouts(git_dir: Path) -> Iterator[str]:
 
     Raises:
         StateReadError: an index cannot be read; code `"index-unreadable"`.
+        OSError: the system refused.
     """
     for folder in (git_dir, *sorted(git_dir.glob("worktrees/*"))):
         texts = [folder / "HEAD", *folder.glob("logs/**/*")]
         if folder != git_dir:
             texts += folder.glob("refs/**/*")
-        for path in texts:
-            with contextlib.suppress(OSError):
+        for path in filter(Path.is_file, texts):
+            with contextlib.suppress(FileNotFoundError):
                 yield from map(bytes.decode, _ID.findall(files.read(path)[0]))
         yield from _in_index(folder / "index")
 
