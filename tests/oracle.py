@@ -80,7 +80,8 @@ def judge(
             its versions. None: there were other writers, nobody knows.
         edit: what somebody else saved into the file without a transaction; it must not be lost either.
         window: how many versions before the current one must be there, if older ones may have been pruned; their lines of
-            the audit trail must be there all the same, and a prune must be able to finish what another one has begun.
+            the audit trail must be there all the same. Where nothing but a commit follows, so does a prune, which must be
+            able to finish what another one has begun.
         first: the call by which the store is opened: recovery may not depend on it.
         then: what to do with the state afterwards: "recover" it again, which must change nothing, "commit" another
             transaction, which must work without further ado, or both.
@@ -115,7 +116,7 @@ def judge(
             _judge_second_recovery(state)
         if "commit" in then:
             _judge_usable(path, documents, pruned, stock_git=stock_git)
-        if "commit" in then and window is not None:
+        if then == "commit" and window is not None:
             _judge_prunable(path, window, stock_git=stock_git)
     finally:
         leave(state)

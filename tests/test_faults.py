@@ -130,13 +130,6 @@ WORKS = {
     "checkpoint": Work(lambda state: _counts(state, 1, 2), lambda state: state.checkpoint(), []),
     "close": Work(lambda state: _counts(state, 1, 2), lambda state: state.close(), []),
     "prune": Work(_name_and_go_on, _prune, [], window=0, then=_find_the_name),
-    "prune of a new process": Work(
-        lambda state: (_name_and_go_on(state), _forget(state))[0],
-        _prune,
-        [],
-        window=0,
-        then=_find_the_name,
-    ),
     "name taken away": Work(
         lambda state: (_counts(state, 1), state.create_backup("keep"))[0],
         lambda state: state.delete_backup("keep"),
