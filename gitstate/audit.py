@@ -12,7 +12,7 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, Final
 
 from gitstate.draft import ARCHIVE
-from gitstate.errors import StateReadError
+from gitstate.jsonl import read_lines
 from gitstate.repository import EMPTY_TREE, make_blob
 
 if TYPE_CHECKING:
@@ -151,19 +151,12 @@ class Archive:
         return self._repository.files(self._commit.tree) if self._commit else {}
 
     def _lines(self, name: bytes) -> list[dict[str, Any]]:
-        content = self._repository.read(self.files()[name])
-        try:
-            lines = [json.loads(line) for line in content.splitlines()]
-            if lines and all(isinstance(line["serial"], int) for line in lines):
-                return lines
-            raise ValueError("a line has no number")
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise StateReadError(
-                f"{ARCHIVE} cannot be used: {name.decode('ascii', 'replace')}: {error}: {self._repository.git_dir}. The"
-                " state file and the versions are untouched.",
-                path=self._repository.git_dir,
-                code="object-damaged",
-            ) from error
+        where = f"{ARCHIVE}: {name.decode('ascii', 'replace')}"
+        return read_lines(self._repository, self.files()[name], where, _has_number)
+
+
+def _has_number(line: dict[str, Any]) -> bool:
+    return isinstance(line["serial"], int)
 
 
 def _first_of(name: bytes) -> int:

@@ -11,7 +11,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from gitstate.audit import Archive
-from gitstate.draft import ARCHIVE, BACKUPS
+from gitstate.draft import ARCHIVE, backups_among
 from gitstate.errors import StateReadError
 from gitstate.repository import BRANCH
 
@@ -65,7 +65,7 @@ class Boundary:
                 path=self._repository.git_dir,
                 code="object-missing",
             )
-        named = {at for name, at in self._refs.items() if name.startswith(BACKUPS)}
+        named = set(backups_among(self._refs).values())
         numbers = self.numbers({*named, *self.known})
         alone = {at for at in named if numbers.get(at, oldest) < oldest}
         theirs = {at for at in self.known if numbers.get(at, 0) <= oldest}

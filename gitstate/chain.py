@@ -95,17 +95,15 @@ class Chain:
 
     def oldest(self) -> int:
         """The number of the oldest version that is kept along the branch; 1 where nothing was pruned."""
-        with contextlib.suppress(
-            StateReadError
-        ):  # damage to the archive is no way to lose versions
+        # Damage to the archive is no way to lose versions.
+        with contextlib.suppress(StateReadError):
             tried = None
             while (tip := self._repository.refs.read(ARCHIVE)) not in (None, tried):
                 try:
                     return self._repository.commit(tip).note.serial + 1
                 except StateReadError:
-                    tried = (
-                        tip  # another one may have come in its place, and its space been given back
-                    )
+                    # Another one may have come in its place, and its space been given back.
+                    tried = tip
         return 1
 
     def pruned(self, name: object, serial: int) -> VersionPrunedError:
@@ -128,9 +126,7 @@ class Chain:
         """
         newest = self._repository.commit(head)
         steps = newest.note.serial - serial
-        if steps < 0 or serial < 1:
-            return None
-        if serial < self.oldest():
+        if steps < 0 or serial < 1 or serial < self.oldest():
             return None
         if steps > _NEAR:
             found = self._looked_up(newest, serial)

@@ -40,6 +40,11 @@ UNVERSIONED: Final = "refs/audit/unversioned"
 """Transactions that changed the state without making a version (`backup_before_write=False`)."""
 
 
+def backups_among(refs: Mapping[str, str]) -> dict[str, str]:
+    """The named backups among `refs`: the ids of their commits, by the names that users gave them."""
+    return {name[len(BACKUPS) :]: at for name, at in refs.items() if name.startswith(BACKUPS)}
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """The newest version: its commit, and the blob id of its state."""

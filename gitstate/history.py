@@ -15,9 +15,18 @@ from typing import TYPE_CHECKING, Any, Final
 from gitstate import pointer as pointers
 from gitstate.audit import Archive, as_in_the_trail, line_of
 from gitstate.diff import MISSING, diff, same
-from gitstate.draft import ARCHIVE, ASIDE, BACKUPS, FAILURES, IMPORTED, KEPT, UNVERSIONED
-from gitstate.errors import Problem, StateReadError, StateValidationError, VersionNotFoundError
+from gitstate.draft import (
+    ARCHIVE,
+    BACKUPS,
+    FAILURES,
+    IMPORTED,
+    KEPT,
+    UNVERSIONED,
+    backups_among,
+)
+from gitstate.errors import StateReadError, VersionNotFoundError
 from gitstate.imports import Imports
+from gitstate.names import HASH, bad_name, check_name, may_be_named
 from gitstate.repository import BRANCH, EMPTY_TREE
 from gitstate.version import Version
 
@@ -31,15 +40,7 @@ if TYPE_CHECKING:
 _Entry = tuple[tuple[int, bool, datetime], dict[str, Any]]
 """A line of the audit trail behind what puts it in its place."""
 
-_HEX: Final = re.compile(r"[0-9a-fA-F]{4,40}")
 _HEAD: Final = re.compile(r"HEAD(?:~(\d{0,9}))?")
-# What git-check-ref-format(1) allows, without slashes: one name must not be another's folder.
-_BACKUP_NAME: Final = re.compile(
-    r"(?![.-])(?!.*\.\.)(?!.*\.lock$)(?!.*@\{)(?!@$)[^\x00-\x20\x7f~^:?*\[\\/]+(?<!\.)"
-)
-
-_MAX_NAME_BYTES: Final = 200
-"""A file name's 255, less what Git adds to it for its locks."""
 
 
 class History:
@@ -137,7 +138,7 @@ class History:
             StateError: as a transaction; nothing was changed.
         """
         if name is not None:
-            _check_name(name)
+            check_name(name)
         with self._writer.changing("backup", timeout) as found:
             self._writer.document(found)
             draft = self._writer.draft(found)
@@ -146,7 +147,7 @@ class History:
                 return None
             if name is not None:
                 if self._store.ref(BACKUPS + name) is not None:
-                    raise _bad_name(name, "a name that is not taken yet")
+                    raise bad_name(name, "a name that is not taken yet")
                 draft.pin(name, draft.head.commit.id)
             self._writer.commit(draft, found)
             return self.made(draft.head.commit)
@@ -154,8 +155,9 @@ class History:
     def audit(self, limit: int | None) -> list[dict[str, Any]]:
         """The audit trail, newest first: versions, changes that made none, failures, and what was imported."""
         check_limit(limit)
-        events = [self._events(UNVERSIONED), self._events(FAILURES), self._imported()]
-        trails = [self._versions(), *events]
+        refs = self._store.reader.refs()
+        events = [self._events(refs.get(ref)) for ref in (UNVERSIONED, FAILURES)]
+        trails = [self._versions(refs.get(BRANCH)), *events, self._imported(refs.get(IMPORTED))]
         # Ordered by serial, never by time alone (PITFALLS O6): what came upon a version stands behind it.
         merged = heapq.merge(*trails, key=itemgetter(0), reverse=True)
         return [line for _, line in islice(merged, limit)]
@@ -168,7 +170,7 @@ class History:
             StateError: as a transaction; nothing was changed.
         """
         with self._writer.changing("delete_backup", timeout) as found:
-            if not _may_be_named(name) or self._store.ref(BACKUPS + name) is None:
+            if not may_be_named(name) or self._store.ref(BACKUPS + name) is None:
                 raise self.not_found(name, "The named ones are under refs/backups/")
             draft = self._store.draft(self._writer.policy.author)
             draft.unpin(name)
@@ -178,10 +180,10 @@ class History:
         """The changes that lead from version `a` to version `b`."""
         return diff(self.version(a).read(), self.version(b).read())
 
-    def _versions(self) -> Iterator[_Entry]:
+    def _versions(self, head: str | None) -> Iterator[_Entry]:
         """The lines of the versions, newest first, pruned ones from the archive."""
         oldest = 1
-        for commit in self._store.chain.walk(self._head()):
+        for commit in self._store.chain.walk(head):
             oldest = commit.note.serial
             yield _entry(commit)
         if oldest > 1:
@@ -190,8 +192,8 @@ class History:
                 moment = datetime.fromisoformat(line["timestamp"])
                 yield (line["serial"], False, moment), as_in_the_trail(line)
 
-    def _events(self, ref: str) -> Iterator[_Entry]:
-        return map(_entry, self._store.chain.trail(self._store.reader.refs().get(ref)))
+    def _events(self, tip: str | None) -> Iterator[_Entry]:
+        return map(_entry, self._store.chain.trail(tip))
 
     def _archived(self, serial: int) -> Iterator[dict[str, Any]]:
         """The lines of the archive of versions before a number, newest first."""
@@ -208,16 +210,16 @@ class History:
             else:
                 return
 
-    def _imported(self) -> Iterator[_Entry]:
+    def _imported(self, tip: str | None) -> Iterator[_Entry]:
         while True:
-            tip = self._store.reader.refs().get(IMPORTED)
             try:
                 # Only the newest files are ever written anew, and these are read first.
                 lines = Imports(self._store.repository, tip).newest_first()
                 newest = list(islice(lines, 1))
                 break
             except StateReadError:
-                if self._store.reader.refs().get(IMPORTED) == tip:
+                tried, tip = tip, self._store.reader.refs().get(IMPORTED)
+                if tip == tried:
                     raise
         for serial, moment, line in chain(newest, lines):
             yield (serial, True, moment), line
@@ -243,9 +245,7 @@ class History:
         if parts[0] not in version.changed_keys or len(parts) == 1:
             return parts[0] in version.changed_keys
         if version.parents and version.serial <= self._store.chain.oldest():
-            return (
-                True  # what it was before is pruned, and the message says that its key has changed
-            )
+            return True  # what was before is pruned, and the message says that its key has changed
         before = [self.made(self._store.repository.commit(parent)) for parent in version.parents]
         old = value_at(before[0].read(), parts) if before else MISSING
         return not same(old, value_at(version.read(), parts))
@@ -258,8 +258,7 @@ class History:
         return Version.of(commit, self._store, allow_nan=self._writer.policy.allow_nan)
 
     def _named(self) -> dict[str, str]:
-        refs = self._store.reader.refs()
-        return {name[len(BACKUPS) :]: at for name, at in refs.items() if name.startswith(BACKUPS)}
+        return backups_among(self._store.reader.refs())
 
     def _find(self, name: Version | int | str) -> Commit:
         if isinstance(name, Version):
@@ -273,7 +272,7 @@ class History:
             if match := _HEAD.fullmatch(name):
                 steps = 0 if match[1] is None else int(match[1] or 1)
                 return self._ancestor(name, steps)
-            if _HEX.fullmatch(name):
+            if HASH.fullmatch(name):
                 return self._by_prefix(name)
         raise self.not_found(
             name,
@@ -405,36 +404,6 @@ def check_aware(moment: datetime | None) -> None:
 def min_of(window: int | None, limit: int) -> int:
     """The smaller of a window, None for unlimited, and a limit."""
     return limit if window is None else min(window, limit)
-
-
-def _may_be_named(name: object) -> bool:
-    """Whether a backup may have that name, or an imported one."""
-    return isinstance(name, str) and all(map(_BACKUP_NAME.fullmatch, name.split("/")))
-
-
-def _check_name(name: object) -> None:
-    if not isinstance(name, str) or not _BACKUP_NAME.fullmatch(name):
-        raise _bad_name(
-            name, "a name without spaces, slashes, '..' and ~^:?*[\\ and control characters"
-        )
-    try:
-        length = len(name.encode())
-    except UnicodeEncodeError:
-        raise _bad_name(name, "a name without lone surrogates") from None
-    if length > _MAX_NAME_BYTES:
-        raise _bad_name(f"{name[:20]}...", f"at most {_MAX_NAME_BYTES} bytes")
-    if BACKUPS + name + "/" == ASIDE:
-        raise _bad_name(name, "another name: below that one are backups that were imported")
-    if _HEX.fullmatch(name) or name.isdecimal() or name.upper().startswith("HEAD"):
-        raise _bad_name(name, "a name that does not read as a hash, a serial or HEAD")
-
-
-def _bad_name(name: object, expected: str) -> StateValidationError:
-    return StateValidationError(
-        f"a backup cannot be called {name!r}: expected {expected}. Nothing was changed.",
-        problems=(Problem("", expected, repr(name)),),
-        code="backup-name",
-    )
 
 
 def value_at(document: object, parts: list[str]) -> object:

@@ -74,6 +74,7 @@ class _Copy(NamedTuple):
 
     @property
     def key(self) -> tuple[str, str]:
+        """What tells it from others: the file's name, and what that held."""
         return self.backup.file, self.blob
 
 

@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gitstate.draft import IMPORTED
-from gitstate.errors import StateReadError
+from gitstate.jsonl import read_lines
 from gitstate.repository import make_blob
 
 if TYPE_CHECKING:
@@ -135,20 +135,10 @@ class Imports:
         return sorted(name for name in self._files if name.startswith(kind + b"."))
 
     def _rows(self, name: bytes) -> list[dict[str, Any]]:
-        content = self._repository.read(self._files[name])
-        try:
-            rows = [json.loads(line) for line in content.splitlines()]
-            needed = {"file", "blob"} if name.startswith(_BACKUPS) else {"serial", "imported"}
-            if rows and all(needed <= row.keys() for row in rows):
-                return rows
-            raise ValueError("a line lacks a field")
-        except (ValueError, AttributeError, RecursionError) as error:
-            raise StateReadError(
-                f"{IMPORTED} cannot be used: {name.decode('ascii', 'replace')}: {error}: {self._repository.git_dir}. The"
-                " state file and the versions are untouched.",
-                path=self._repository.git_dir,
-                code="object-damaged",
-            ) from error
+        where = f"{IMPORTED}: {name.decode('ascii', 'replace')}"
+        needed = {"file", "blob"} if name.startswith(_BACKUPS) else {"serial", "imported"}
+        rows = self._files[name]
+        return read_lines(self._repository, rows, where, lambda row: needed <= row.keys())
 
 
 def _number(name: bytes) -> int:

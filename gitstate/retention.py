@@ -19,7 +19,7 @@ from gitstate import files
 from gitstate.audit import LINES_OF_A_FILE, Archive
 from gitstate.boundary import Boundary
 from gitstate.checkpoint import maintaining
-from gitstate.draft import ARCHIVE, BACKUPS
+from gitstate.draft import ARCHIVE, backups_among
 from gitstate.errors import StateError, StateLockError, StateReadError, StateWriteError
 from gitstate.repository import BRANCH
 from gitstate.store import BRIEF
@@ -108,8 +108,8 @@ class Retention:
         try:
             window = store.layout.settings().max_backups
             goes = self.cut(window).versions
-        except StateLockError:
-            pass  # somebody else writes, or is at the upkeep: who closes next prunes
+        except StateLockError as error:
+            _log.info("older versions are left to whoever closes next: %s", str(error))
         except StateError as error:
             _log.warning("older versions could not be pruned: %s", str(error))
         store.checkpoint_quietly(self._policy.timeout)
@@ -230,12 +230,9 @@ class Retention:
     def _named(self, refs: Mapping[str, str]) -> dict[str, Commit]:
         """What the names of backups name, as far as those are commits of gitstate."""
         found = {}
-        for name, at in refs.items():
-            if name.startswith(BACKUPS):
-                with contextlib.suppress(
-                    StateReadError
-                ):  # verify says so, and what it leads to stays
-                    found[name.removeprefix(BACKUPS)] = self._store.repository.commit(at)
+        for name, at in backups_among(refs).items():
+            with contextlib.suppress(StateReadError):  # verify says so; what it leads to stays
+                found[name] = self._store.repository.commit(at)
         return found
 
 

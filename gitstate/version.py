@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from gitstate import codec
-from gitstate.draft import BACKUPS
+from gitstate.draft import backups_among
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -93,8 +93,7 @@ class Version:
         return store.repository.read(tree)
 
     def _has_name(self) -> bool:
-        refs = self._store.reader.refs()
-        return any(at == self.id for name, at in refs.items() if name.startswith(BACKUPS))
+        return self.id in backups_among(self._store.reader.refs()).values()
 
     def __str__(self) -> str:
         return self.id

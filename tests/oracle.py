@@ -743,6 +743,18 @@ def journal_of(path: Path) -> Path:
     return max((path.parent / ".pipeline").glob("journal.[0-9]*"))
 
 
+def leave_old_layout(path: Path) -> None:
+    """What a state manager that keeps copies has left; the state is what its newest backup holds."""
+    folder = path.parent / ".pipeline" / "backups"
+    folder.mkdir(parents=True, mode=0o700)
+    for number in (1, 2):
+        name = f"{path.stem}_2025030{number}_120000_000000.json.bak"
+        (folder / name).write_text(json.dumps({"n": number}))
+    line = {"timestamp": "2025-03-01T12:00:01", "operation": "write_commit", "success": True}
+    (folder.parent / "transactions.log").write_text(json.dumps(line) + "\n")
+    path.write_text(json.dumps({"n": 2}))
+
+
 def counted(documents: Iterable[Document]) -> list[int]:
     """The `n` of each document: most suites count in that field."""
     return [document["n"] for document in documents]

@@ -38,6 +38,7 @@ from oracle import (
     journal_of,
     judge,
     leave,
+    leave_old_layout,
     locks_branch,
     moves_branch,
     places_object,
@@ -236,15 +237,7 @@ def _named_until_told(path: Path, events: list[str]) -> None:
 
 
 def _with_old_backups(path: Path, ack: Acks) -> PipelineState:
-    """What another state manager has left; the state is what its newest backup holds."""
-    folder = path.parent / ".pipeline" / "backups"
-    folder.mkdir(parents=True, mode=0o700)
-    for number in (1, 2):
-        name = f"{path.stem}_2025030{number}_120000_000000.json.bak"
-        (folder / name).write_text(json.dumps({"n": number}))
-    line = {"timestamp": "2025-03-01T12:00:01", "operation": "write_commit", "success": True}
-    (folder.parent / "transactions.log").write_text(json.dumps(line) + "\n")
-    path.write_text(json.dumps({"n": 2}))
+    leave_old_layout(path)
     return PipelineState(path)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,7 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from oracle import Ack, Call, Document, Tally, file_calls, forks, fresh, in_parallel, judge, leave
+from oracle import (
+    Ack,
+    Call,
+    Document,
+    Tally,
+    file_calls,
+    forks,
+    fresh,
+    in_parallel,
+    judge,
+    leave,
+    leave_old_layout,
+)
 
 from gitstate import PipelineState, StateError
 
@@ -78,18 +89,6 @@ def _find_the_name(state: PipelineState) -> None:
     leave(state)
 
 
-def _leave_backups(state: PipelineState) -> None:
-    """What another state manager does: the newest backup is the state as it stands."""
-    folder = state.path.parent / ".pipeline" / "backups"
-    folder.mkdir(parents=True, mode=0o700)
-    for number in (1, 2):
-        name = f"{state.path.stem}_2025030{number}_120000_000000.json.bak"
-        (folder / name).write_text(json.dumps({"n": number}))
-    line = {"timestamp": "2025-03-01T12:00:01", "operation": "write_commit", "success": True}
-    (folder.parent / "transactions.log").write_text(json.dumps(line) + "\n")
-    state.path.write_text(json.dumps({"n": 2}))
-
-
 def _import_the_rest(state: PipelineState) -> None:
     state.import_backups()
     found = [version.read() for version in (*state.log(), *state.list_backups(None))]
@@ -120,7 +119,7 @@ WORKS = {
         lambda state: _counts(state, 1, 2), lambda state: state.create_backup("keep"), []
     ),
     "import": Work(
-        _leave_backups,
+        lambda state: leave_old_layout(state.path),
         lambda state: state.import_backups(),
         [{"n": 1}, {"n": 2}],
         edit={"n": 2},

@@ -424,7 +424,9 @@ def test_a_damaged_archive_is_a_typed_error_and_verify_says_so(keeping, damage):
     made = git(state, "commit-tree", tree, input=note).decode().strip()
     git(state, "update-ref", "refs/audit/archive", made)
 
-    with pytest.raises(StateReadError, match=r"refs/audit/archive cannot be used"):
+    with pytest.raises(
+        StateReadError, match=r"refs/audit/archive: 000000001\.jsonl cannot be used"
+    ):
         state.get_transaction_history(None)
     assert not state.verify().ok
 
