@@ -35,6 +35,7 @@ from gitstate import (
     VersionNotFoundError,
     importer,
 )
+from gitstate.journal import read_all
 
 DAY = "20250301"
 
@@ -710,6 +711,20 @@ def test_several_processes_at_once_take_everything_in_once(old: Path) -> None:
 
 
 # -- much of it ----------------------------------------------------------------------------------------------------
+
+
+def test_long_lines_of_the_log_come_in_several_records(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importer, "_BYTES_OF_A_RECORD", 2_000)
+    _log(path, *(_entry(f"12:00:{n:02}", details="y" * 1_000) for n in range(10)))
+
+    with PipelineState(path) as state:
+        assert state.import_backups().audit == 10
+        records = read_all(path.parent / ".pipeline")[1]
+        assert len(state.get_transaction_history(None)) == 10
+
+    assert sum(any("import" in change.name for change in each.refs) for each in records) == 5
 
 
 @pytest.fixture

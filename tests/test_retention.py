@@ -268,6 +268,19 @@ def test_a_named_version_stays_until_its_name_is_taken_away(keeping):
     judge_disk(state)
 
 
+@needs_git
+def test_a_named_version_stands_alone(keeping):
+    state = keeping(1, 5)
+    state.create_backup("keep")
+    for number in range(6, 10):
+        state.write({"n": number})
+
+    state.prune()
+
+    assert git(state, "rev-list", "--count", "refs/backups/keep").strip() == b"1"
+    assert git(state, "rev-list", "--count", "--all", "--not", "--glob=refs/audit").strip() == b"3"
+
+
 def test_a_name_that_is_taken_away_leaves_a_version_of_the_window(keeping):
     state = keeping(5, 2)
     state.create_backup("keep")
@@ -943,11 +956,11 @@ def test_what_only_a_work_tree_remembers_stays(keeping, tmp_path, what):
     if what == "ref":
         (inside / "refs/bisect").mkdir(parents=True, exist_ok=True)
         (inside / "refs/bisect/bad").write_text(old + "\n")
-    subprocess.run(
-        [GIT, "checkout", "-q", "--detach", "main"], cwd=tree, check=True, env=git_environment()
-    )
     for number in range(4, 9):
         state.write({"n": number})
+    # Its HEAD is at the newest one from here on, and keeps nothing else.
+    checkout = [GIT, "checkout", "-q", "--detach", "main"]
+    subprocess.run(checkout, cwd=tree, check=True, env=git_environment())
 
     state.prune()
 
