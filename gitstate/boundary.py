@@ -59,12 +59,7 @@ class Boundary:
         oldest, head = self.oldest, self._refs.get(BRANCH)
         begins = self._chain.at(head, oldest) if head is not None and oldest > 1 else None
         if begins is None and oldest > 1:
-            raise StateReadError(
-                f"version {oldest}, with which the history should begin, is missing: {self._repository.git_dir}. Nothing was"
-                " given back. state.verify() lists all that is damaged.",
-                path=self._repository.git_dir,
-                code="object-missing",
-            )
+            raise self._chain.missing(oldest)
         named = set(backups_among(self._refs).values())
         numbers = self.numbers({*named, *self.known})
         alone = {at for at in named if numbers.get(at, oldest) < oldest}

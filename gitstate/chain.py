@@ -118,6 +118,15 @@ class Chain:
             path=self._layout.state,
         )
 
+    def missing(self, serial: int) -> StateReadError:
+        """The error that a version that is kept cannot be found."""
+        return StateReadError(
+            f"version {serial}, which should be kept, is missing: {self._repository.git_dir}. Nothing was given back."
+            " state.verify() lists all that is damaged.",
+            path=self._repository.git_dir,
+            code="object-missing",
+        )
+
     def at(self, head: str, serial: int) -> Commit | None:
         """The version with a number among `head` and those before it, None where there is none, or none any more.
 

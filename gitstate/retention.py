@@ -187,7 +187,9 @@ class Retention:
             return True
         some = min(last, archive.last + LINES_OF_A_FILE)
         newest = store.chain.at(refs[BRANCH], some)
-        found = store.chain.walk(newest.id if newest else None)
+        if newest is None:
+            raise store.chain.missing(some)
+        found = store.chain.walk(newest.id)
         # What takes time comes before the lock. Who maintains is alone, so nobody else changes the archive.
         commits = list(islice(found, some - archive.last))[::-1]
         lines, end = archive.extended(commits)
