@@ -10,7 +10,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from oracle import Call, file_calls, fork, forks, fresh, git, git_environment, leave, needs_git
+from oracle import (
+    Call,
+    file_calls,
+    fork,
+    forks,
+    fresh,
+    git,
+    git_environment,
+    leave,
+    needs_git,
+    places_object,
+)
 
 from gitstate import PipelineState, StateReadError, StateWriteError, VersionNotFoundError
 
@@ -66,6 +77,8 @@ def test_all_versions_are_files_of_a_folder(state: PipelineState, tmp_path: Path
 
 @needs_git
 def test_a_bundle_is_the_whole_history_for_stock_git(state: PipelineState, tmp_path: Path) -> None:
+    for folder in (state.git_dir / "objects").glob("[0-9a-f][0-9a-f]"):
+        (folder / "tmp_obj_1").write_bytes(b"left by a killed git")
     bundle, mirror = state.export_bundle(tmp_path / "out.bundle"), tmp_path / "mirror"
 
     _run("bundle", "verify", "-q", bundle)
@@ -103,6 +116,31 @@ def test_a_bundle_made_beside_writers_and_checkpoints_is_whole(path: Path, tmp_p
         child.drain()
     assert child.finish() == ["done"]
     assert bundles > 1
+
+
+@needs_git
+@forks
+def test_a_bundle_has_what_is_in_the_journal_and_not_in_place_yet(
+    state: PipelineState, tmp_path: Path
+) -> None:
+    bundle, mirror = tmp_path / "out.bundle", tmp_path / "mirror"
+    made: list[object] = []
+
+    def export(tell: Callable[[object], None]) -> None:
+        tell(os.fspath(fresh(state.path).export_bundle(bundle)))
+
+    def beside(call: Call) -> None:
+        if places_object(call) and not made:
+            made.append(call)
+            made.extend(fork(export).finish())
+
+    with file_calls(beside):
+        state.write({"n": 5})
+
+    assert made[1:] == [os.fspath(bundle)]
+    _run("clone", "-q", "--mirror", bundle, mirror)
+    _run("--git-dir", mirror, "fsck", "--strict")
+    assert _run("--git-dir", mirror, "show", "main:pipeline.json") == '{\n  "n": 5\n}\n'
 
 
 def test_a_damaged_history_makes_no_bundle(state: PipelineState, tmp_path: Path) -> None:

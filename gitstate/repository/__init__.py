@@ -179,7 +179,7 @@ class Repository:
             StateReadError: a ref, or the index of a checkout, cannot be read.
         """
         # What a checkout names and nobody has is lost already.
-        there = filter(self.contains, named_by_checkouts(self.git_dir))
+        there = filter(self._has, named_by_checkouts(self.git_dir))
         return {*self.refs.all("refs/").values(), *there}
 
     def reachable(self, roots: Iterable[str], ends: Container[str]) -> set[str]:
@@ -206,7 +206,7 @@ class Repository:
                 if leads_on:
                     ahead.append(each)
                 elif each not in found:
-                    if not self.contains(each):
+                    if not self._has(each):
                         raise self._missing(each)
                     found.add(each)
         return found
@@ -374,6 +374,10 @@ class Repository:
                 self._close_objects()
             finally:
                 self._mutex.release()
+
+    def _has(self, object_id: str) -> bool:
+        # Just committed it is in the journal alone; and Git, or a checkpoint, may take the pack that we look into.
+        return self.contains(object_id) or self.readable(object_id)
 
     def _opened(self) -> DiskObjectStore:
         if self._objects is None:
