@@ -280,13 +280,10 @@ def sync_tree(top: Path) -> None:
         sync_directory(top / folder)
 
 
-def remove(path: Path | str) -> bool:
-    """Whether there was a file at `path`; there is none now."""
-    try:
+def remove(path: Path | str) -> None:
+    """Deletes the file at `path`, if there is one."""
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def token() -> str:

@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from oracle import fresh, leave
+from oracle import Call, file_calls, fresh, leave
 
 from gitstate import StateWriteError
 from gitstate.repository.refs import Refs
@@ -213,6 +213,18 @@ def test_a_folder_of_refs_that_is_not_there_holds_none(refs: Refs) -> None:
     assert refs.all("refs/backups/") == {}
     assert refs.all("refs/heads/main/") == {}
     assert refs.all("refs/") == {MAIN: IDS[0]}
+
+
+def test_a_ref_that_goes_while_all_are_read_is_not_among_them(tmp_path: Path, refs: Refs) -> None:
+    _move_along(refs, IDS[:1])
+    refs.move("refs/heads/other", (None,), IDS[1])
+
+    def take(call: Call) -> None:
+        if call.file == "other":
+            (tmp_path / "refs/heads/other").unlink(missing_ok=True)
+
+    with file_calls(take, reading=True):
+        assert refs.all("refs/") == {MAIN: IDS[0]}
 
 
 def test_a_new_ref_has_one_name_only(tmp_path: Path, refs: Refs) -> None:

@@ -8,6 +8,7 @@ import gc
 import hashlib
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import threading
@@ -580,8 +581,9 @@ def test_an_index_that_names_another_object_than_the_pack_holds_is_reported(path
     assert fresh(path).read() == {"n": 1}
 
 
-def test_an_index_of_an_unknown_format_is_an_error_with_a_name_whatever_is_asked(
-    path: Path,
+@pytest.mark.parametrize("at", [4, 8 + 1020], ids=["version", "count"])
+def test_an_index_that_makes_no_sense_is_an_error_with_a_name_whatever_is_asked(
+    at: int, path: Path
 ) -> None:
     state = fresh(path)
     version = state.write({"n": 1})
@@ -590,7 +592,8 @@ def test_an_index_of_an_unknown_format_is_an_error_with_a_name_whatever_is_asked
     assert version is not None
     (index,) = (path.parent / ".pipeline/repo/objects/pack").glob("*.idx")
     content = bytearray(index.read_bytes())
-    content[4] ^= 0xFF  # gitformat-pack(5): the version behind the magic
+    content[at] ^= 0xFF  # gitformat-pack(5): behind the magic, and in the last entry of the fan-out
+    content[-20:] = hashlib.sha1(content[:-20]).digest()
     index.chmod(0o644)
     index.write_bytes(content)
     handle = fresh(path)
@@ -605,6 +608,81 @@ def test_an_index_of_an_unknown_format_is_an_error_with_a_name_whatever_is_asked
             ask()
     assert not handle.verify().ok
     assert handle.read() == {"n": 2}
+
+
+def _entry(kind: int, size: int, behind: bytes) -> bytes:
+    """An object in a pack: gitformat-pack(5), for sizes below 16."""
+    return bytes([kind << 4 | size]) + behind
+
+
+def _whole(content: bytes, size: int) -> bytes:
+    return _entry(3, size, zlib.compress(content))
+
+
+REF_DELTA = 7
+FIRST, SECOND = bytes([1] * 20), bytes([2] * 20)
+
+
+@pytest.mark.parametrize(
+    ("entries", "why"),
+    [
+        ([_whole(b"abc", 3)], "does not match"),
+        ([_whole(b"abc", 4)], "another size than its header says"),
+        ([_entry(3, 15, zlib.compress(bytes(100), 0)[:50])], "ends in the middle"),
+        ([_entry(REF_DELTA, 3, b"x" * 20 + zlib.compress(b"abc"))], "an object of another pack"),
+        (
+            [
+                _entry(REF_DELTA, 3, SECOND + zlib.compress(b"abc")),
+                _entry(REF_DELTA, 3, FIRST + zlib.compress(b"abc")),
+            ],
+            "no end",
+        ),
+    ],
+    ids=["hash", "size", "cut", "foreign base", "circle"],
+)
+def test_objects_of_a_pack_that_contradict_each_other_are_damage_with_its_reason(
+    entries: list[bytes], why: str, repository: Repository
+) -> None:
+    content = struct.pack(">4sLL", b"PACK", 2, len(entries)) + b"".join(entries)
+    checksum = hashlib.sha1(content).digest()
+    names, crcs = [FIRST, SECOND][: len(entries)], [zlib.crc32(each) for each in entries]
+    offsets = [12, 12 + len(entries[0])][: len(entries)]
+    pack = repository.git_dir / "objects/pack/pack-made.pack"
+    pack.write_bytes(content + checksum)
+    pack.with_suffix(".idx").write_bytes(encode_index(names, offsets, crcs, checksum))
+
+    (problem,) = repository.problems()
+
+    assert why in problem
+    assert os.fspath(pack) in problem
+
+
+def test_an_index_that_knows_fewer_objects_than_its_pack_has_is_damage(
+    repository: Repository, tmp_path: Path
+) -> None:
+    _write(repository, [make_blob(b"%d" % number) for number in range(3)], tmp_path, [])
+    (path,) = (repository.git_dir / "objects/pack").glob("*.idx")
+    index = Index(path.read_bytes())
+    path.chmod(0o644)
+    path.write_bytes(
+        encode_index(index.names[1:], index.offsets[1:], index.crcs[1:], index.checksum)
+    )
+
+    (problem,) = repository.problems()
+
+    assert "more or fewer objects" in problem
+
+
+def test_a_tree_of_which_nothing_can_be_read_is_an_error_with_a_name(
+    repository: Repository, tmp_path: Path
+) -> None:
+    made = _object(b"tree", b"no tree")
+    repository.pack([made], tmp_path, NO_OTHERS)
+
+    for ask in (lambda: repository.files(made.id), lambda: repository.reachable([made.id], ())):
+        with pytest.raises(StateReadError) as caught:
+            ask()
+        assert caught.value.code == "object-damaged"
 
 
 @pytest.mark.parametrize("content", [b"", b"no header", b"tree 123\n" + WHO + b"fix it\n"])
@@ -783,3 +861,32 @@ def test_what_is_still_needed_of_a_pack_stays_readable_whatever_it_was_a_delta_a
     repository.pack([more], tmp_path, ALL)
     assert len(_packs(repository.git_dir)) == 2
     assert repository.read(more.id) == b"what stays the same\n12" * 100
+
+
+def test_what_two_packs_have_is_once_in_the_one_that_takes_their_place(
+    repository: Repository, tmp_path: Path
+) -> None:
+    shared, *others = (make_blob(b"%d" % number * 1000) for number in range(3))
+    for other in others:
+        _write(repository, [shared, other], tmp_path, [])
+
+    repository.collect([shared.id], repository.rewrite([shared.id], tmp_path))
+
+    (index,) = (repository.git_dir / "objects/pack").glob("*.idx")
+    assert Index(index.read_bytes()).names == [bytes.fromhex(shared.id)]
+    assert repository.read(shared.id) == b"0" * 1000
+
+
+def test_a_pack_that_goes_while_all_are_looked_through_is_no_damage(
+    repository: Repository, tmp_path: Path
+) -> None:
+    _write(repository, [make_blob(b"1")], tmp_path, [])
+
+    def take(call: Call) -> None:
+        if call.name == "open" and call.file.endswith(".idx"):
+            for each in (repository.git_dir / "objects/pack").iterdir():
+                each.unlink()
+
+    with file_calls(take, reading=True):
+        assert list(repository.problems()) == []
+    assert not _packs(repository.git_dir)

@@ -617,6 +617,33 @@ def test_a_boundary_that_is_somebody_elses_stays(keeping):
 
 
 @needs_git
+def test_a_submodule_in_somebody_elses_branch_is_not_looked_for(keeping):
+    state = keeping(1, 9)
+    entry = f"160000 commit {'1' * 40}\tsub\n".encode()
+    tree = git(state, "mktree", "--missing", input=entry).decode().strip()
+    theirs = git(state, "commit-tree", "-m", "x", tree).decode().strip()
+    git(state, "update-ref", "refs/heads/theirs", theirs)
+
+    state.prune()
+
+    assert serials(state) == [9, 8]
+    assert git(state, "rev-parse", "theirs^{tree}").decode().strip() == tree
+    assert git(state, "fsck", "--strict", "--no-progress").strip() == b""
+
+
+@needs_git
+def test_a_boundary_in_the_middle_of_what_is_kept_goes(keeping):
+    state = keeping(9, 3)
+    (state.git_dir / "shallow").write_text(f"{list(state.log())[1].id}\n")
+    assert git(state, "rev-list", "--count", "main").strip() == b"2"
+
+    state.prune()
+
+    assert not (state.git_dir / "shallow").exists()
+    judge_disk(state)
+
+
+@needs_git
 @pytest.mark.parametrize("received", [3, 6, 9])
 def test_what_a_remote_has_not_received_is_kept(keeping, received):
     state = keeping(1, 9)

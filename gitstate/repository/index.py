@@ -72,13 +72,7 @@ class Index:
 
     @cached_property
     def crcs(self) -> array[int]:
-        """The CRC-32 of each object's bytes in the pack.
-
-        Raises:
-            ValueError: it is an old one, which has none.
-        """
-        if self.old:
-            raise ValueError("its index has no sums")
+        """The CRC-32 of each object's bytes in the pack; see `check`."""
         start = self._start + self._count * NAME_SIZE
         return _table("I", self._content[start : start + self._count * 4])
 
@@ -88,11 +82,13 @@ class Index:
         return array("Q", map(self._offset, range(self._count)))
 
     def check(self) -> None:
-        """Sees that it has each object once, in order.
+        """Sees that it has each object once, in order, and its sum.
 
         Raises:
             ValueError: it has not.
         """
+        if self.old:
+            raise ValueError("its index has no sums that could be taken over")
         if not all(map(lt, self.names, islice(self.names, 1, None))):
             raise ValueError("its index is out of order")
 

@@ -252,8 +252,6 @@ class Packs:
                 pack.check()
                 pack.index.check()
                 names = pack.index.names
-                if pack.index.old:
-                    raise ValueError("its index has no sums that could be taken over")
                 if fresh.isdisjoint(names) and held.isdisjoint(names):
                     bodies.append(pack)
                     last = path

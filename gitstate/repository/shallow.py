@@ -54,7 +54,8 @@ class Shallow:
             if ids:
                 content = "".join(f"{each}\n" for each in sorted(ids))
                 gitlock.publish(self._path, content.encode())
-            elif files.remove(self._path):
+            else:
+                files.remove(self._path)
                 files.sync_directory(self._path.parent)
 
     def _unreadable(self, why: str) -> StateReadError:
