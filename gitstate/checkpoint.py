@@ -46,10 +46,11 @@ class Checkpoint:
         self._effects = effects
         self._exclusive = exclusive
 
-    def run(self, most: int) -> bool:
+    def run(self, most: int, *, maintained: bool) -> bool:
         """Whether the journal holds nothing any more that was in it at the beginning.
 
-        Small packs are written anew with it, no more of them than weigh `most`: see `Repository.pack`.
+        Small packs are written anew with it, no more of them than weigh `most`: see `Repository.pack`. Whoever is
+        `maintaining` says so.
 
         Raises:
             StateLockError: somebody else held the lock; everything is still in the journal.
@@ -60,10 +61,11 @@ class Checkpoint:
             StateWriteError, "cannot pack the journal", self._layout.store, safe
         )
         with refused, contextlib.ExitStack() as alone:
-            try:
-                alone.enter_context(maintaining(self._layout, "checkpoint", 0))
-            except StateLockError:
-                return False  # the other one's serves us as well
+            if not maintained:
+                try:
+                    alone.enter_context(maintaining(self._layout, "checkpoint", 0))
+                except StateLockError:
+                    return False  # the other one's serves us as well
             return self._run(most)
 
     def _run(self, most: int) -> bool:

@@ -93,10 +93,7 @@ class Retention:
         store, patience = self._store, self._policy.timeout
         report = self.cut(window, patience)
         store.checkpoint(patience)
-        freed = self.collect(patience)
-        # What others have committed meanwhile: else the next one of them pays for all of it.
-        store.checkpoint(patience, BRIEF)
-        return replace(report, freed=freed)
+        return replace(report, freed=self.collect(patience))
 
     def keep(self) -> None:
         """What closing a handle that has committed does: keeps to the window, and packs. Refusals are warnings."""
@@ -136,12 +133,12 @@ class Retention:
         while layout.exists():
             with refused, maintaining(layout, "prune", patience):
                 planned = planned or self.plan(window)
-                if not planned.versions or self._archive(planned.versions.stop - 1):
+                done = not planned.versions or self._archive(planned.versions.stop - 1)
+                self._store.repository.forget()  # a walk through a long history leaves much in memory
+                if done:
                     self._tell_git()
                     return planned
-            # Nobody else could make a checkpoint meanwhile, and the journal grows by what all of us write.
-            self._store.repository.forget()  # a walk through a long history leaves much in memory
-            self._store.checkpoint(self._policy.timeout, BRIEF)
+                self._pack_what_came()
         return PruneReport(range(0), ())
 
     def collect(self, patience: float | None = 0.0) -> int:
@@ -176,7 +173,13 @@ class Retention:
                 # A crash behind this leaves objects that nothing reaches, and no end that Git does not know.
                 self._forget_ends(needed)
                 store.repository.collect(needed, packs)
-            return max(0, before - _size(layout.git_dir))
+            freed = max(0, before - _size(layout.git_dir))
+            self._pack_what_came()
+            return freed
+
+    def _pack_what_came(self) -> None:
+        # Nobody else could make a checkpoint meanwhile: the next to write would have to wait for one of all of this.
+        self._store.checkpoint(self._policy.timeout, BRIEF, maintained=True)
 
     def _archive(self, last: int) -> bool:
         """Whether the versions up to `last` are in the archive, durably, and so are pruned; puts some of them there."""

@@ -244,10 +244,12 @@ class Store:
             if self.lock.held_here():
                 self.lock.release()
 
-    def checkpoint(self, timeout: float | None, most: int = sys.maxsize) -> None:
+    def checkpoint(
+        self, timeout: float | None, most: int = sys.maxsize, *, maintained: bool = False
+    ) -> None:
         """Packs what the journal holds and begins a new one; does nothing where somebody else is at it.
 
-        Small packs are written anew, no more of them than weigh `most`.
+        Small packs are written anew, no more of them than weigh `most`. Whoever is `maintaining` says so.
 
         Raises:
             StateLockError: the lock was held for `timeout` seconds; everything is still in the journal.
@@ -259,7 +261,7 @@ class Store:
             checkpoint = Checkpoint(
                 self.layout, self.repository, self._ledger, self._effects, exclusive
             )
-            if checkpoint.run(most):
+            if checkpoint.run(most, maintained=maintained):
                 self.dirty = False
                 self._next_try = 0
             if (head := self._ledger.now.refs.get(BRANCH)) is not None:
