@@ -486,7 +486,10 @@ class Tell:
 
 
 def fork(work: Callable[[Tell], None]) -> Child:
-    """`work(tell)` in a process of its own, which ends with it: with 0, or with 1 after an exception."""
+    """`work(tell)` in a process of its own, which ends with it: with 0, or with 1 after an exception.
+
+    A file that it leaves to the collector, or any other exception that nobody sees, counts as one.
+    """
     (ear, child_mouth), (child_ear, mouth) = os.pipe(), os.pipe()
     with warnings.catch_warnings():
         # Python 3.12 warns of threads; those of the test runner hold nothing that the child needs.
@@ -500,6 +503,8 @@ def fork(work: Callable[[Tell], None]) -> Child:
 
     tell = Tell(child_mouth, child_ear)
     status = 1
+    unseen: list[str] = []
+    sys.unraisablehook = lambda what: unseen.append(f"{what.exc_value!r} in {what.object!r}")
     try:
         gc.freeze()  # what the parent has made is not for this process to collect
         # A brother that keeps these open would not be noticed to end, or would not notice that he should.
@@ -507,6 +512,8 @@ def fork(work: Callable[[Tell], None]) -> Child:
             os.close(descriptor)
         _parents_ends.clear()
         work(tell)
+        if unseen:
+            raise AssertionError("\n".join(unseen))
         status = 0
     except BaseException:
         tell({"traceback": traceback.format_exc()})

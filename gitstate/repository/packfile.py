@@ -79,7 +79,11 @@ class PackFile:
         """
         self.index = Index(files.read(path.with_suffix(".idx"))[0])
         self._file = path.open("rb", buffering=0)
-        self.end = os.fstat(self._file.fileno()).st_size - CHECKSUM_SIZE
+        try:
+            self.end = os.fstat(self._file.fileno()).st_size - CHECKSUM_SIZE
+        except BaseException:
+            self._file.close()
+            raise
         self._window, self._window_at = b"", 0
         self._recent: dict[int, tuple[int, bytes]] = {}
         self._recent_size = 0
