@@ -1,4 +1,4 @@
-"""Every byte of a store flipped, and every file cut at every byte; strange bytes for whatever reads bytes.
+"""The bytes of a store flipped, and its files cut, one at a time; strange bytes for whatever reads bytes.
 
 Either everything works, and what is read is what was once written, or there is an error with a name. Never another
 exception, never a call that does not come back, never a document that nobody wrote.
@@ -59,7 +59,10 @@ from gitstate.repository.refs import Refs
 pytestmark = forks
 
 BYTES_A_FILE = 24
-"""Bytes of each file that are damaged in the normal run; all of them with `--long`."""
+"""Bytes of each file that are damaged in the normal run; with `--long` all that are near something written."""
+
+PADDING = 64
+"""Zeros that are as far from that: of so many of them one."""
 
 PATIENCE_SECONDS = 60
 """What comes back at all comes back long before."""
@@ -181,14 +184,22 @@ def make_sample(kind: str, folder: Path) -> Sample:
 
 
 def places(sample: Sample, seed: str, *, every: bool) -> list[tuple[str, int]]:
-    """The bytes to damage: every one of them, or some of each file, the first and the last among them."""
+    """The bytes to damage: `every` one that was written, or some of each file, the first and the last among them."""
     chance = random.Random(seed)
     chosen = []
     for name, saved in sample.files.items():
-        size = len(saved.content)
-        spots = range(size)
-        if not every and size > BYTES_A_FILE:
-            written = [at for at in spots if saved.content[at]] or list(spots)
+        content, size = saved.content, len(saved.content)
+        spots = list(range(size))
+        if every:
+            # Of the zeros between records and behind them, which the journal has for later, one in so many.
+            shift = chance.randrange(PADDING)
+            spots = [
+                at
+                for at in spots
+                if any(content[max(0, at - PADDING) : at + PADDING]) or at % PADDING == shift
+            ]
+        elif size > BYTES_A_FILE:
+            written = [at for at in spots if content[at]] or spots
             some = chance.sample(written, min(len(written), BYTES_A_FILE - 4))
             spots = sorted({0, size - 1, *some, chance.randrange(size), chance.randrange(size)})
         chosen += [(name, at) for at in spots]
