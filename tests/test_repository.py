@@ -47,6 +47,7 @@ from gitstate.repository import (
     blob_id,
     make_blob,
     make_commit,
+    make_tree,
 )
 from gitstate.repository.index import Index, encode_index
 from gitstate.repository.packing import MAX_DEPTH
@@ -861,6 +862,18 @@ def test_what_is_still_needed_of_a_pack_stays_readable_whatever_it_was_a_delta_a
     repository.pack([more], tmp_path, ALL)
     assert len(_packs(repository.git_dir)) == 2
     assert repository.read(more.id) == b"what stays the same\n12" * 100
+
+
+def test_what_a_tree_lacks_is_missed_by_whoever_must_have_all(
+    repository: Repository, tmp_path: Path
+) -> None:
+    lacking = make_tree({b"pipeline.json": make_blob(b"1").id})
+    repository.pack([lacking], tmp_path, NO_OTHERS)
+
+    with pytest.raises(StateReadError, match=make_blob(b"1").id) as caught:
+        repository.reachable([lacking.id], ())
+
+    assert caught.value.code == "object-missing"
 
 
 def test_what_two_packs_have_is_once_in_the_one_that_takes_their_place(
