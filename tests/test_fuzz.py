@@ -354,6 +354,31 @@ def test_a_damaged_byte_is_an_error_with_a_name_or_does_no_harm(
     assert done == len(spots)
 
 
+def test_an_index_that_promises_billions_of_objects_does_not_make_a_look_up_endless(
+    path: Path,
+) -> None:
+    state = fresh(path)
+    state.write({"n": 0})
+    state.close()
+    (index,) = (state.git_dir / "objects/pack").glob("*.idx")
+    number, version = 1, state.write({"n": 1})
+    while version is None or version.id.startswith("ff"):
+        number += 1
+        version = state.write({"n": number})
+    leave(state)
+    content = bytearray(index.read_bytes())
+    # gitformat-pack(5): how many ids begin with up to the byte behind that of the id; the highest byte of that number
+    content[8 + 4 * (int(version.id[:2], 16) + 1)] ^= 0xFF
+    index.chmod(0o644)
+    index.write_bytes(content)
+
+    with patience(), pytest.raises(StateError) as caught:
+        fresh(path).read(at=version.id[:10])
+
+    assert caught.value.code == "object-damaged"
+    assert fresh(path).read(at=version.id) == {"n": number}
+
+
 # -- strange bytes -----------------------------------------------------------------------------------------------------
 
 EXAMPLES = 300

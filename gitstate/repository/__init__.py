@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 
 from dulwich.object_store import DiskObjectStore
 from dulwich.objects import ObjectID
-from dulwich.pack import PackFileDisappeared
 
 from gitstate import files
 from gitstate.errors import StateReadError, store_unreadable
@@ -72,6 +71,7 @@ BRANCH: Final = "refs/heads/main"
 EMPTY_TREE: Final = make_tree({}).id
 
 _CONFIG: Final = b"[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
+_ID_LENGTH: Final = 40
 _MAX_CACHED_COMMITS: Final = 4096
 
 _repositories: weakref.WeakSet[Repository] = weakref.WeakSet()
@@ -244,9 +244,7 @@ class Repository:
         Raises:
             StateReadError: an object is damaged.
         """
-        with self._mutex, self._translated("of some tree"):
-            ids = self._listed(iter)
-        raws = (self._read(object_id) for object_id in ids)
+        raws = (self._read(object_id) for object_id in self._stored(""))
         return any(raw.kind == b"tree" and raw.content for raw in raws)
 
     def find(self, prefix: str) -> list[str]:
@@ -255,10 +253,10 @@ class Repository:
         Raises:
             StateReadError: a pack is damaged.
         """
+        if len(prefix) == _ID_LENGTH:
+            return [prefix] if self._has(prefix) else []
         found = {made.id for made in self._journalled() if made.id.startswith(prefix)}
-        with self._mutex, self._translated(prefix):
-            found.update(self._listed(lambda store: store.iter_prefix(prefix.encode())))
-        return sorted(found)
+        return sorted(found | self._stored(prefix))
 
     def put(self, objects: Iterable[GitObject]) -> None:
         """Writes the objects that have no loose file yet. Not flushed: the journal is.
@@ -384,12 +382,10 @@ class Repository:
             self._objects = DiskObjectStore(os.fspath(self._objects_dir))
         return self._objects
 
-    def _listed(self, ask: Callable[[DiskObjectStore], Iterable[ObjectID]]) -> list[str]:
-        """The ids that `ask` finds, however often a checkpoint, or a `git repack`, takes a pack meanwhile."""
-        while True:
-            with contextlib.suppress(PackFileDisappeared):
-                return [found.decode() for found in ask(self._opened())]
-            self._close_objects()
+    def _stored(self, prefix: str) -> set[str]:
+        with self._translated(prefix):
+            # What is loose first: a checkpoint meanwhile puts it into a pack, and never the other way round.
+            return {*self._loose.ids(prefix), *self._packs.ids(prefix)}
 
     def _close_objects(self) -> None:
         objects, self._objects = self._objects, None

@@ -16,7 +16,7 @@ from operator import lt
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 NAME_SIZE: Final = 20
 ROW_SIZE: Final = NAME_SIZE + 8
@@ -96,6 +96,14 @@ class Index:
         """Where the object with this id begins in the pack, None if it has none."""
         place = bisect_left(range(self._count), name, key=self._name)
         return self._offset(place) if place < self._count and self._name(place) == name else None
+
+    def ids(self, prefix: str) -> Iterator[str]:
+        """The ids that begin with these hex digits."""
+        first = bytes.fromhex(prefix.ljust(2 * NAME_SIZE, "0"))
+        place = bisect_left(range(self._count), first, key=self._name)
+        while place < self._count and (found := self._name(place).hex()).startswith(prefix):
+            yield found
+            place += 1
 
     def in_order(self) -> list[tuple[int, bytes]]:
         """The places and ids of all objects, in the order of the pack."""

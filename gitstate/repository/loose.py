@@ -76,6 +76,17 @@ class LooseObjects:
             if name.startswith(_TEMPORARY) or (_NAME.fullmatch(name) and _damaged(path)):
                 files.remove(path)
 
+    def ids(self, prefix: str) -> Iterator[str]:
+        """The ids of the objects that begin with these hex digits.
+
+        Raises:
+            OSError: the system refused.
+        """
+        for path in self._files(prefix[:2]):
+            found = "".join(path.split(os.sep)[-2:])
+            if _ID.fullmatch(found) and found.startswith(prefix):
+                yield found
+
     def all(self) -> Iterator[GitObject]:
         """Every object that is there, unchecked.
 
@@ -117,8 +128,8 @@ class LooseObjects:
     def _path(self, object_id: str) -> str:
         return f"{self._root}{object_id[:2]}{os.sep}{object_id[2:]}"
 
-    def _files(self) -> Iterator[str]:
-        for folder in sorted(os.listdir(self._directory)):
+    def _files(self, begins: str = "") -> Iterator[str]:
+        for folder in [begins] if begins else sorted(os.listdir(self._directory)):
             if _FOLDER.fullmatch(folder):
                 with contextlib.suppress(FileNotFoundError):  # Git removes empty ones (PITFALLS G3)
                     for name in sorted(os.listdir(self._root + folder)):

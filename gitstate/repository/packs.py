@@ -171,6 +171,24 @@ class Packs:
                     return raw
         return None
 
+    def ids(self, prefix: str) -> set[str]:
+        """The ids of all objects that begin with these hex digits.
+
+        dulwich believes a table of the index unchecked, and may look for hours (PITFALLS D9).
+
+        Raises:
+            StateReadError: a pack is damaged.
+            OSError: the system refused.
+        """
+        while True:
+            # A checkpoint, or a `git repack`, may take a pack meanwhile: what it held is in another one by now.
+            with contextlib.suppress(FileNotFoundError):
+                found: set[str] = set()
+                for path in self._paths():
+                    with self._opened(path) as pack:
+                        found.update(pack.index.ids(prefix))
+                return found
+
     def write_whole(self, raws: Iterable[Raw], file: BinaryIO) -> None:
         """Writes a pack of all that the packs hold, and of objects, into `file`. Not flushed.
 
