@@ -27,7 +27,8 @@ class Boundary:
 
     Attributes:
         oldest: the number of the oldest version that is kept along the branch.
-        known: where Git believes that history ends; nowhere, if its file cannot be read.
+        known: where Git believes that history ends; nowhere, if its file makes no sense.
+        makes_sense: whether it does.
     """
 
     def __init__(self, repository: Repository, chain: Chain, refs: Mapping[str, str]) -> None:
@@ -43,12 +44,13 @@ class Boundary:
         self._archive = Archive(repository, refs.get(ARCHIVE))
         self.oldest = self._archive.last + 1
         self.known: frozenset[str] = frozenset()
+        self.makes_sense = True
         try:
             self.known = repository.shallow.read()
         except StateReadError as error:
             if isinstance(error.__cause__, OSError):
                 raise
-            # It makes no sense, and can be made anew.
+            self.makes_sense = False  # and it can be made anew
 
     def ends(self) -> set[str]:
         """The oldest version that is kept, those that only a name keeps, and what Git knows of other histories.

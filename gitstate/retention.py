@@ -138,7 +138,8 @@ class Retention:
                 if done:
                     self._tell_git()
                     return planned
-                self._pack_what_came()
+                # As behind `_collect`: others write meanwhile.
+                self._store.checkpoint(self._policy.timeout, BRIEF, maintained=True)
         return PruneReport(range(0), ())
 
     def collect(self, patience: float | None = 0.0) -> int:
@@ -157,29 +158,30 @@ class Retention:
         if not layout.exists():
             return 0
         with refused, maintaining(layout, "prune", patience):
-            with store.writing("prune", self._policy.timeout):
-                store.settle()
-                needed = store.journalled()
-                roots = store.repository.roots()
-            needed |= store.repository.reachable(roots, self._boundary().ends())
-            before = _size(layout.git_dir)
-            with layout.scratch() as scratch:
-                packs = store.repository.rewrite(needed, scratch)
-            with store.writing("prune", self._policy.timeout):
-                store.settle()
-                needed |= store.journalled()
-                if not needed.issuperset(store.repository.roots()):
-                    return 0  # somebody has named what nothing reached: the next one looks again
-                # A crash behind this leaves objects that nothing reaches, and no end that Git does not know.
-                self._forget_ends(needed)
-                store.repository.collect(needed, packs)
-            freed = max(0, before - _size(layout.git_dir))
-            self._pack_what_came()
+            freed = self._collect()
+            # Nobody else could make a checkpoint meanwhile: the next to write would have to wait for one of all of this.
+            store.checkpoint_quietly(self._policy.timeout, BRIEF, maintained=True)
             return freed
 
-    def _pack_what_came(self) -> None:
-        # Nobody else could make a checkpoint meanwhile: the next to write would have to wait for one of all of this.
-        self._store.checkpoint(self._policy.timeout, BRIEF, maintained=True)
+    def _collect(self) -> int:
+        store, layout = self._store, self._store.layout
+        with store.writing("prune", self._policy.timeout):
+            store.settle()
+            needed = store.journalled()
+            roots = store.repository.roots()
+        needed |= store.repository.reachable(roots, self._boundary().ends())
+        before = _size(layout.git_dir)
+        with layout.scratch() as scratch:
+            packs = store.repository.rewrite(needed, scratch)
+        with store.writing("prune", self._policy.timeout):
+            store.settle()
+            needed |= store.journalled()
+            if not needed.issuperset(store.repository.roots()):
+                return 0  # somebody has named what nothing reached: the next one looks again
+            # A crash behind this leaves objects that nothing reaches, and no end that Git does not know.
+            self._forget_ends(needed)
+            store.repository.collect(needed, packs)
+        return max(0, before - _size(layout.git_dir))
 
     def _archive(self, last: int) -> bool:
         """Whether the versions up to `last` are in the archive, durably, and so are pruned; puts some of them there."""
@@ -200,13 +202,13 @@ class Retention:
             draft = store.draft(self._policy.author)
             draft.keep_archive(lines, archive.files(), end)
             store.note(draft, None)
-            store.settle()
+            store.settle()  # else whoever looks next takes it for what a crash has left, and recovers
         return end >= last
 
     def _tell_git(self) -> None:
         """Sees that Git knows where history ends; what it was told before, it still knows."""
         boundary = self._boundary()
-        if boundary.ends() != boundary.known:
+        if not boundary.makes_sense or boundary.ends() != boundary.known:
             with self._store.writing("prune", self._policy.timeout):
                 self._store.settle()
                 self._store.repository.shallow.write(self._boundary().ends())

@@ -267,14 +267,18 @@ class Store:
             if (head := self._ledger.now.refs.get(BRANCH)) is not None:
                 self.chain.extend(head, most)
 
-    def checkpoint_quietly(self, timeout: float | None, most: int = sys.maxsize) -> None:
-        """As `checkpoint`, if something was written since the last one; a refusal is a warning in the log.
+    def checkpoint_quietly(
+        self, timeout: float | None, most: int = sys.maxsize, *, maintained: bool = False
+    ) -> None:
+        """As `checkpoint`, if something was written here since the last one; a refusal is a warning in the log.
 
-        What brought us here is done, and the journal keeps everything until the next try.
+        What brought us here is done, and the journal keeps everything until the next try. Whoever is `maintaining` packs
+        what others have written, too.
         """
-        if self.dirty and not self.poisoned and not self.lock.held_here():
+        wanted = self.dirty or maintained
+        if wanted and not self.poisoned and not self.lock.held_here():
             try:
-                self.checkpoint(timeout, most)
+                self.checkpoint(timeout, most, maintained=maintained)
             except StateError as error:
                 # As text: who keeps the records would keep the files open that the error's frames have.
                 _log.warning("the journal could not be packed and grows meanwhile: %s", str(error))

@@ -110,6 +110,7 @@ def judge(
         if len(after) > len(history) and (edit is None or backup is None or backup.read() != edit):
             raise AssertionError(f"versions out of nothing: {[str(v.read()) for v in after]}")
         documents = [version.read() for version in after]
+        _judge_boundary(state, after)
         if after:
             judge_disk(state, stock_git=stock_git)
         if "recover" in then and state.git_dir.is_dir():
@@ -265,6 +266,14 @@ def _judge_chain(history: Sequence[Version], window: int | None) -> int:
     return pruned
 
 
+def _judge_boundary(state: PipelineState, history: Sequence[Version]) -> None:
+    """Git may not believe that history ends before it does: a `git gc` would take what is behind that."""
+    shallow = state.git_dir / "shallow"
+    ends = shallow.read_text().split() if shallow.exists() else []
+    inside = {version.id for version in history[1:]}
+    assert inside.isdisjoint(ends), f"Git believes that history ends at {inside.intersection(ends)}"
+
+
 def _judge_history(
     documents: list[Document],
     history: Sequence[Version],
@@ -296,10 +305,12 @@ def _judge_trail(
     lost = [ack.id for ack in acknowledged if ack.id not in ids]
     assert not lost, f"{lost} are not in the audit trail"
     named = {version.id for version in state.list_backups(None)} if pruned else set()
-    for ack in (each for each in acknowledged if each.id in ids[:pruned]):
+    # The others that are kept are read by now: of these one by its id.
+    for ack in (each for each in acknowledged if each.id in ids[: pruned + 1]):
         try:
             assert state.read(at=ack.id) == ack.document
         except VersionPrunedError:  # one that had a name may wait for the next prune
+            assert ack.id in ids[:pruned], f"{ack.id} is not pruned"
             assert ack.id not in named, f"{ack.id} has a name"
 
 
@@ -512,6 +523,7 @@ def fork(work: Callable[[Tell], None]) -> Child:
             os.close(descriptor)
         _parents_ends.clear()
         work(tell)
+        gc.collect()
         if unseen:
             raise AssertionError("\n".join(unseen))
         status = 0

@@ -59,10 +59,10 @@ from gitstate.repository.refs import Refs
 pytestmark = forks
 
 BYTES_A_FILE = 24
-"""Bytes of each file that are damaged in the normal run; with `--long` all that are near something written."""
+"""Bytes of each file that are damaged in the normal run; all of them with `--long`, but for the journal's empty space."""
 
 PADDING = 64
-"""Zeros that are as far from that: of so many of them one."""
+"""Of so many bytes of that, as far from anything written, one is damaged."""
 
 PATIENCE_SECONDS = 60
 """What comes back at all comes back long before."""
@@ -190,15 +190,15 @@ def places(sample: Sample, seed: str, *, every: bool) -> list[tuple[str, int]]:
     for name, saved in sample.files.items():
         content, size = saved.content, len(saved.content)
         spots = list(range(size))
-        if every:
-            # Of the zeros between records and behind them, which the journal has for later, one in so many.
+        if every and "journal." in name:
+            # Of the zeros between records and behind them, which are there for later, one in so many.
             shift = chance.randrange(PADDING)
             spots = [
                 at
                 for at in spots
                 if any(content[max(0, at - PADDING) : at + PADDING]) or at % PADDING == shift
             ]
-        elif size > BYTES_A_FILE:
+        elif not every and size > BYTES_A_FILE:
             written = [at for at in spots if content[at]] or spots
             some = chance.sample(written, min(len(written), BYTES_A_FILE - 4))
             spots = sorted({0, size - 1, *some, chance.randrange(size), chance.randrange(size)})

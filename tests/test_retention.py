@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -17,9 +18,11 @@ import pytest
 from oracle import (
     GIT,
     KILLED,
+    Call,
     Tell,
     counted,
     dying_before,
+    file_calls,
     files_of_store,
     fork,
     forks,
@@ -42,6 +45,7 @@ from gitstate import (
     VersionPrunedError,
     audit,
 )
+from gitstate.journal import read_all
 from gitstate.repository import Repository
 
 
@@ -802,14 +806,52 @@ def test_what_somebody_names_while_a_prune_is_at_work_stays(keeping, monkeypatch
 
     def naming(self: Repository, *arguments: Any) -> Any:
         git(state, "tag", "mine", third)
+        fork(lambda tell: tell(bool(fresh(state.path).write({"n": 10})))).finish()
         return rewrite(self, *arguments)
 
     monkeypatch.setattr(Repository, "rewrite", naming)
     assert state.prune().freed == 0
     monkeypatch.undo()
+    assert read_all(state.git_dir.parent)[1] == []  # what came meanwhile was packed
 
-    assert state.prune().versions == range(8, 8)
+    assert state.prune().versions == range(8, 9)
     assert len(git(state, "log", "--format=%s", "mine").splitlines()) == 3
+    judge_disk(state)
+
+
+def test_a_disk_that_is_full_behind_a_prune_does_not_take_back_what_the_prune_says(
+    keeping, monkeypatch, caplog
+):
+    state = keeping(1, 9)
+    collect, done = Repository.collect, []
+
+    def collecting(self: Repository, *arguments: Any) -> None:
+        collect(self, *arguments)
+        done.append(True)
+
+    def refuse(call: Call) -> None:
+        if done and call.name == "mkdir":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Repository, "collect", collecting)
+    with file_calls(refuse):
+        report = state.prune()
+
+    assert report.versions == range(1, 8)
+    assert report.freed > 0
+    assert "the journal could not be packed" in caplog.text
+    judge_disk(state)
+
+
+@needs_git
+@pytest.mark.parametrize("versions", [3, 9])
+def test_a_boundary_that_makes_no_sense_is_made_anew(keeping, versions):
+    state = keeping(7, versions)
+    (state.git_dir / "shallow").write_bytes(b"garbage")
+    assert not state.verify().ok
+
+    state.prune()
+
     judge_disk(state)
 
 

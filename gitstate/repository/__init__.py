@@ -72,6 +72,9 @@ EMPTY_TREE: Final = make_tree({}).id
 
 _CONFIG: Final = b"[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
 _ID_LENGTH: Final = 40
+_NOTHING: Final = "0" * _ID_LENGTH
+"""What a log of a ref names before the ref was there."""
+
 _MAX_CACHED_COMMITS: Final = 4096
 
 _repositories: weakref.WeakSet[Repository] = weakref.WeakSet()
@@ -178,9 +181,15 @@ class Repository:
         Raises:
             StateReadError: a ref, or the index of a checkout, cannot be read.
         """
+        named = set(named_by_checkouts(self.git_dir)) - {_NOTHING}
+        lacking = {each for each in named if not self.contains(each)}
+        if lacking:
+            # Just committed it is in the journal alone; and a `git repack` may have taken the pack that we looked into.
+            self.forget()
+            lacking -= {made.id for made in self._journalled()}
+            lacking = {each for each in lacking if not self.contains(each)}
         # What a checkout names and nobody has is lost already.
-        there = filter(self._has, named_by_checkouts(self.git_dir))
-        return {*self.refs.all("refs/").values(), *there}
+        return {*self.refs.all("refs/").values(), *named - lacking}
 
     def reachable(self, roots: Iterable[str], ends: Container[str]) -> set[str]:
         """The ids of all objects that `roots` and what they refer to lead to; behind the commits in `ends` is nothing.
