@@ -497,10 +497,7 @@ class Tell:
 
 
 def fork(work: Callable[[Tell], None]) -> Child:
-    """`work(tell)` in a process of its own, which ends with it: with 0, or with 1 after an exception.
-
-    A file that it leaves to the collector, or any other exception that nobody sees, counts as one.
-    """
+    """`work(tell)` in a process of its own, which ends with it: with 0, or with 1 after an exception."""
     (ear, child_mouth), (child_ear, mouth) = os.pipe(), os.pipe()
     with warnings.catch_warnings():
         # Python 3.12 warns of threads; those of the test runner hold nothing that the child needs.
@@ -514,8 +511,6 @@ def fork(work: Callable[[Tell], None]) -> Child:
 
     tell = Tell(child_mouth, child_ear)
     status = 1
-    unseen: list[str] = []
-    sys.unraisablehook = lambda what: unseen.append(f"{what.exc_value!r} in {what.object!r}")
     try:
         gc.freeze()  # what the parent has made is not for this process to collect
         # A brother that keeps these open would not be noticed to end, or would not notice that he should.
@@ -523,9 +518,6 @@ def fork(work: Callable[[Tell], None]) -> Child:
             os.close(descriptor)
         _parents_ends.clear()
         work(tell)
-        gc.collect()
-        if unseen:
-            raise AssertionError("\n".join(unseen))
         status = 0
     except BaseException:
         tell({"traceback": traceback.format_exc()})
@@ -542,13 +534,22 @@ def _close(descriptor: int) -> None:
 
 
 def in_parallel(explore: Callable[[int, int], int]) -> int:
-    """The sum of what `explore(first, step)` gives in one process per processor, each for every `step`-th case."""
+    """The sum of what `explore(first, step)` gives in one process per processor, each for every `step`-th case.
+
+    A file that is left open for the collector to find, or any other exception that nobody sees, is a failure.
+    """
     step = max(2, min(4, os.cpu_count() or 2))
 
     def work(tell: Tell, first: int) -> None:
         # What a kill leaves is in the page cache, and what a power cut would leave is computed: no flush changes either.
         os.fsync = os.fdatasync = lambda descriptor: None
-        tell(explore(first, step))
+        unseen: list[str] = []
+        sys.unraisablehook = lambda what: unseen.append(f"{what.exc_value!r} in {what.object!r}")
+        found = explore(first, step)
+        gc.collect()
+        if unseen:
+            raise AssertionError("\n".join(unseen))
+        tell(found)
 
     workers = [fork(partial(work, first=n)) for n in range(step)]
     outcomes = [worker.wait() or worker.told()[-1] for worker in workers]
