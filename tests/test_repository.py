@@ -876,6 +876,28 @@ def test_what_a_tree_lacks_is_missed_by_whoever_must_have_all(
     assert caught.value.code == "object-missing"
 
 
+def test_what_a_log_names_is_a_root_wherever_it_is_and_not_if_nobody_has_it(tmp_path: Path) -> None:
+    loose, waiting, lost = (make_blob(b"%d" % number) for number in range(3))
+    Repository.create(tmp_path / "repo")
+    with contextlib.closing(Repository(tmp_path / "repo", lambda: [waiting])) as repository:
+        repository.put([loose])
+        log = tmp_path / "repo/logs/HEAD"
+        log.parent.mkdir()
+        log.write_text(f"{'0' * 40} {loose.id}\n{loose.id} {waiting.id}\n{waiting.id} {lost.id}\n")
+
+        assert repository.roots() == {loose.id, waiting.id}
+
+
+def test_what_else_lies_beside_loose_objects_is_none(repository: Repository) -> None:
+    made = make_blob(b"1")
+    repository.put([made])
+    (repository.git_dir / "objects" / made.id[:2] / "tmp_obj_1").write_bytes(
+        b"left by a killed git"
+    )
+
+    assert repository.find(made.id[:2]) == [made.id]
+
+
 def test_what_two_packs_have_is_once_in_the_one_that_takes_their_place(
     repository: Repository, tmp_path: Path
 ) -> None:
