@@ -798,6 +798,7 @@ def test_space_is_given_back_though_somebody_commits_meanwhile(keeping, monkeypa
 
 
 @needs_git
+@forks
 def test_what_somebody_names_while_a_prune_is_at_work_stays(keeping, monkeypatch):
     state = keeping(1, 9)
     state.checkpoint()

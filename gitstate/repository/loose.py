@@ -83,9 +83,8 @@ class LooseObjects:
             OSError: the system refused.
         """
         for path in self._files(prefix[:2]):
-            found = "".join(path.split(os.sep)[-2:])
-            if _ID.fullmatch(found) and found.startswith(prefix):
-                yield found
+            if _ID.fullmatch(named := _named(path)) and named.startswith(prefix):
+                yield named
 
     def all(self) -> Iterator[GitObject]:
         """Every object that is there, unchecked.
@@ -94,10 +93,9 @@ class LooseObjects:
             OSError: one cannot be read.
         """
         for path in self._files():
-            folder, name = path.split(os.sep)[-2:]
-            if _NAME.fullmatch(name):
+            if _ID.fullmatch(named := _named(path)):
                 with contextlib.suppress(FileNotFoundError):  # packed and removed meanwhile
-                    yield GitObject(folder + name, files.read(path)[0])
+                    yield GitObject(named, files.read(path)[0])
 
     def collect(self, needed: Container[str]) -> None:
         """Deletes old objects that are not `needed`. Under the state's lock: a transaction may write one again.
@@ -108,8 +106,7 @@ class LooseObjects:
             OSError: the disk refused.
         """
         for path in self._files():
-            name = "".join(path.split(os.sep)[-2:])
-            if _ID.fullmatch(name) and name not in needed:
+            if _ID.fullmatch(named := _named(path)) and named not in needed:
                 with contextlib.suppress(FileNotFoundError):  # Git's upkeep took it meanwhile
                     if time.time() - os.stat(path).st_mtime > _ABANDONED_SECONDS:
                         files.remove(path)
@@ -167,6 +164,11 @@ class LooseObjects:
             raise
 
 
+def _named(path: str) -> str:
+    """The id that a file would have by its name."""
+    return "".join(path.split(os.sep)[-2:])
+
+
 def _damaged(path: str) -> bool:
     """Whether the file was read, and does not hold the object of its name."""
     try:
@@ -176,4 +178,4 @@ def _damaged(path: str) -> bool:
     except zlib.error:
         return True
     digest = hashlib.sha1(whole, usedforsecurity=False).hexdigest()
-    return digest != "".join(path.split(os.sep)[-2:])
+    return digest != _named(path)

@@ -452,6 +452,17 @@ MUTANTS: Final = {
     "Git is not told where history begins": Mutant(
         "retention.py", "                    self._tell_git()\n", "", "tests/test_retention.py"
     ),
+    "Git is told where history is to end before it does": Mutant(
+        "retention.py",
+        "                done = not planned.versions or",
+        "                if planned.versions:\n"
+        "                    head = self._store.reader.refs()[BRANCH]\n"
+        "                    end = self._store.chain.at(head, planned.versions.stop)\n"
+        "                    self._store.repository.shallow.write({end.id})\n"
+        "                done = not planned.versions or",
+        EXPLORER,
+        _explored("prunes"),
+    ),
     "what was named meanwhile is given back": Mutant(
         "retention.py",
         "            if not needed.issuperset(store.repository.roots()):\n",
