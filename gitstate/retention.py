@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 _TRACKING: Final = re.compile(f"refs/remotes/(.+)/{BRANCH.rpartition('/')[2]}")
 """What a remote is known to have received, as `git push` and `git fetch` note it: gitglossary(7), remote-tracking branch."""
 
+_VERSIONS_AT_ONCE: Final = 3 * LINES_OF_A_FILE
+"""Fewer mean more packs beside the prune; more, a longer wait for whoever writes meanwhile."""
+
 _log = logging.getLogger("gitstate")
 
 
@@ -190,7 +193,7 @@ class Retention:
         archive = Archive(store.repository, refs.get(ARCHIVE))
         if archive.last >= last:
             return True
-        some = min(last, archive.last + LINES_OF_A_FILE)
+        some = min(last, archive.last + _VERSIONS_AT_ONCE)
         newest = store.chain.at(refs[BRANCH], some)
         if newest is None:
             raise store.chain.missing(some)

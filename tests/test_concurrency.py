@@ -742,7 +742,7 @@ def test_what_is_committed_beside_a_prune_does_not_pile_up_for_the_next_transact
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A prune keeps the others from making a checkpoint, so it makes one itself, and a last one behind all."""
-    monkeypatch.setattr(retention, "LINES_OF_A_FILE", 1)
+    monkeypatch.setattr(retention, "_VERSIONS_AT_ONCE", 1)
     state, other = fresh(path, max_backups=3), fresh(path)
     for number in range(30):
         state.write({"n": number})

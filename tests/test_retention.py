@@ -344,7 +344,7 @@ def test_a_name_is_taken_away_though_the_state_file_is_broken(keeping, path):
 def short_files(monkeypatch):
     """Archives of three lines a file, of which two are written at once."""
     monkeypatch.setattr(audit, "LINES_OF_A_FILE", 3)
-    monkeypatch.setattr("gitstate.retention.LINES_OF_A_FILE", 3)
+    monkeypatch.setattr("gitstate.retention._VERSIONS_AT_ONCE", 3)
 
 
 @pytest.mark.usefixtures("short_files")
