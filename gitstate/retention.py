@@ -174,16 +174,19 @@ class Retention:
             roots = store.repository.roots()
         needed |= store.repository.reachable(roots, self._boundary().ends())
         before = _size(layout.git_dir)
-        with layout.scratch() as scratch:
-            packs = store.repository.rewrite(needed, scratch)
-        with store.writing("prune", self._policy.timeout):
-            store.settle()
-            needed |= store.journalled()
-            if not needed.issuperset(store.repository.roots()):
-                return 0  # somebody has named what nothing reached: the next one looks again
-            # A crash behind this leaves objects that nothing reaches, and no end that Git does not know.
-            self._forget_ends(needed)
-            store.repository.collect(needed, packs)
+        try:
+            with layout.scratch() as scratch:
+                packs = store.repository.rewrite(needed, scratch)
+            with store.writing("prune", self._policy.timeout):
+                store.settle()
+                needed |= store.journalled()
+                if not needed.issuperset(store.repository.roots()):
+                    return 0  # somebody has named what nothing reached: the next one looks again
+                # A crash behind this leaves objects that nothing reaches, and no end that Git does not know.
+                self._forget_ends(needed)
+                store.repository.collect(needed, packs)
+        finally:
+            store.repository.release_packs()
         return max(0, before - _size(layout.git_dir))
 
     def _archive(self, last: int) -> bool:

@@ -7,7 +7,6 @@ import errno
 import gc
 import hashlib
 import os
-import shutil
 import struct
 import subprocess
 import sys
@@ -78,6 +77,7 @@ def _write(
 ) -> None:
     ids = [made.id for made in objects]
     repository._packs.write(ids, map(repository._unpack, objects), scratch, fold)
+    repository._packs.release()
 
 
 def _packs(git_dir: Path) -> list[str]:
@@ -719,30 +719,6 @@ def test_of_two_packs_with_an_object_one_may_be_damaged(
         damaged.write_bytes(whole)
 
 
-def test_a_pack_that_somebody_wants_to_keep_is_kept_behind_the_checkpoint_that_wrote_it(
-    path: Path, tmp_path: Path
-) -> None:
-    state = fresh(path)
-    state.write({"n": 1})
-    leave(state)
-    trial = tmp_path / "trial"
-    shutil.copytree(path.parent / ".pipeline", trial / ".pipeline")
-    shutil.copy(path, trial)
-    other = fresh(trial / path.name)
-    other.checkpoint()
-    (name,) = (each for each in _packs(other.git_dir) if each.endswith(".pack"))
-    leave(other)
-    mark = (state.git_dir / "objects/pack" / name).with_suffix(".keep")
-    mark.write_text("mine")
-
-    fresh(path).checkpoint()
-
-    assert _packs(state.git_dir) == [
-        name.replace(".pack", each) for each in (".idx", ".keep", ".pack")
-    ]
-    assert mark.read_text() == "mine"
-
-
 @needs_git
 def test_a_repack_of_gits_while_everything_is_verified_is_no_damage(path: Path) -> None:
     state = _many_packs(path)
@@ -852,6 +828,7 @@ def test_what_is_still_needed_of_a_pack_stays_readable_whatever_it_was_a_delta_a
 
     gone = repository.rewrite(needed, tmp_path)
     repository.collect(needed, gone)
+    repository.release_packs()
 
     assert gone == [before]
     assert len(_packs(repository.git_dir)) == 2

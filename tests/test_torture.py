@@ -251,6 +251,7 @@ UPKEEP = {
     "gc": ("gc", "--quiet"),
     "gc --prune=now": ("gc", "--quiet", "--prune=now"),
     "repack": ("repack", "-ad", "--quiet"),
+    "repack -f": ("repack", "-adf", "--quiet"),
     "pack-refs": ("pack-refs", "--all"),
     "fsck": ("fsck", "--strict", "--no-progress", "--no-dangling"),
 }
@@ -343,10 +344,15 @@ def test_git_in_a_loop_beside_writers_and_a_checkpointer_takes_nothing(
 
 
 @needs_git
-@pytest.mark.parametrize("packs", [1, 16], ids=["few packs", "packs to be written together"])
+@pytest.mark.parametrize(
+    ("packs", "repacked"),
+    [(1, False), (16, False), (1, True)],
+    ids=["few packs", "packs to be written together", "all in a pack of Git's"],
+)
 def test_a_repack_at_any_file_call_of_a_checkpoint_is_no_error_and_does_no_damage(
-    packs: int, path: Path, tmp_path: Path, tally: Tally
+    packs: int, repacked: bool, path: Path, tmp_path: Path, tally: Tally
 ) -> None:
+    """Git calls a pack by what is in it, so that the same objects, packed again, have the name of one that is to go."""
     state = PipelineState(path, max_backups=None)
     for number in range(packs):
         state.write({"n": number})
@@ -356,7 +362,7 @@ def test_a_repack_at_any_file_call_of_a_checkpoint_is_no_error_and_does_no_damag
 
     def explore(first: int, step: int) -> int:
         number = first + 1
-        while _repack_at(number, path, tmp_path / str(number), wrong):
+        while _repack_at(number, path, tmp_path / str(number), wrong, repacked=repacked):
             number += step
         assert not wrong, f"{len(wrong)} of the calls:\n" + "\n".join(wrong)
         return number // step
@@ -384,20 +390,39 @@ def test_a_pack_that_has_no_index_yet_outlives_a_repack(state: PipelineState) ->
     assert there == [True]
 
 
-def _repack_at(number: int, original: Path, folder: Path, wrong: list[str]) -> bool:
-    """Whether a checkpoint makes so many calls at packs; `git repack -ad` comes just before that one."""
+def test_no_pack_has_a_name_that_a_repack_may_have_listed(path: Path, tmp_path: Path) -> None:
+    """It deletes by name what it has listed, whatever has that name by then."""
+    PipelineState(path).write({"n": 1})
+    names = set()
+    for number in range(2):
+        folder = shutil.copytree(path.parent, tmp_path / str(number) / "copy")
+        state = fresh(folder / path.name)
+        state.checkpoint()
+        names.update(each.name for each in state.git_dir.glob("objects/pack/*.pack"))
+        leave(state)
+
+    assert len(names) == 2
+
+
+def _repack_at(
+    number: int, original: Path, folder: Path, wrong: list[str], *, repacked: bool
+) -> bool:
+    """Whether a checkpoint makes so many calls at packs; `git repack` comes just before that one."""
     folder.mkdir()
     shutil.copytree(original.parent / ".pipeline", folder / ".pipeline")
     path = shutil.copy(original, folder / original.name)
     state = fresh(path)
     state.write({"n": -1})
+    repack = ("repack", "-adf" if repacked else "-ad", "--quiet")
+    if repacked:
+        git(state, *repack)
     reached: list[Call] = []
 
     def interfere(call: Call) -> None:
         if "/objects/" in call.target:
             reached.append(call)
             if len(reached) == number:
-                git(state, "repack", "-ad", "--quiet")
+                git(state, *repack)
 
     try:
         with file_calls(interfere, reading=True):

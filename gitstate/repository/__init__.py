@@ -307,14 +307,19 @@ class Repository:
         # with them what no ref named when it looked.
         small = self._packs.small(weight, most)
         ids = (made.id for made in objects)
-        replaced = self._packs.write(ids, map(self._unpack, objects), scratch, small)
-        if replaced:
-            with self._mutex:
-                self._close_objects()
-            self._packs.drop(replaced)
+        try:
+            replaced = self._packs.write(ids, map(self._unpack, objects), scratch, small)
+            if replaced:
+                with self._mutex:
+                    self._close_objects()
+                self._packs.drop(replaced)
+        finally:
+            self._packs.release()
 
     def rewrite(self, needed: Collection[str], scratch: Path) -> list[Path]:
         """A new pack of what is `needed` of the packs that hold more than that; those, which `collect` deletes.
+
+        A `git repack` leaves it alone until `release_packs`, which is due however this, and that, end.
 
         Raises:
             StateWriteError: the disk refused, or did not give back what was written; nothing was changed.
@@ -332,6 +337,10 @@ class Repository:
         self.forget()
         self._packs.drop(packs)
         self._loose.collect(needed)
+
+    def release_packs(self) -> None:
+        """Lets Git repack what `rewrite` has written."""
+        self._packs.release()
 
     def bundle(self, refs: Mapping[str, str], file: BinaryIO) -> None:
         """Writes a Git bundle of `refs`, which were read before, and of all objects, into `file`. Not flushed.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -76,7 +77,7 @@ class Packs:
             return self._place(packing, scratch, folded)
 
     def collect(self, needed: Collection[str], scratch: Path) -> list[Path]:
-        """A new pack of what is `needed` of the packs that hold more than that; as `write`.
+        """A new pack of what is `needed` of the packs that hold more than that; as `write`, and kept until `release`.
 
         What has a `.keep` file stays as it is, and objects that nothing reaches, which Git keeps in packs of their own.
 
@@ -139,16 +140,23 @@ class Packs:
                 with contextlib.suppress(OSError):
                     files.remove(path.with_suffix(suffix))
 
+    def release(self) -> None:
+        """Lets Git have what was written here, once the packs that it replaces are dropped: gitrepository-layout(5), `.keep`.
+
+        One process at a time may write packs and release them.
+        """
+        for mark in self._directory.glob("pack-*.keep"):
+            with contextlib.suppress(OSError):
+                if files.read(mark)[0] == _OUR_MARK:
+                    files.remove(mark)
+
     def sweep(self) -> None:
         """Deletes what a killed process left: its marks, and of a pack that was to go, or had not come, one half.
 
         An index without its pack nobody reads; a pack without its index goes after an hour. One process at a time may write
         packs and sweep.
         """
-        for mark in self._directory.glob("pack-*.keep"):
-            with contextlib.suppress(OSError):
-                if files.read(mark)[0] == _OUR_MARK:
-                    files.remove(mark)
+        self.release()
         for path in self._directory.glob("pack-*.pack"):
             with contextlib.suppress(OSError):
                 age = time.time() - path.stat().st_mtime
@@ -242,14 +250,15 @@ class Packs:
             index.write(written.index_content)
         self._read_back(building, written, packing.added)
         # Git finds a pack by its index, so that comes last, and is durable last. A crash in between leaves waste.
-        placed = self._directory / f"pack-{written.checksum.hex()}.pack"
-        with self._kept(placed.with_suffix(".keep")):
-            for suffix in (".pack", ".idx"):
-                os.replace(building.with_suffix(suffix), placed.with_suffix(suffix))
-                files.sync_directory(self._directory)
+        # Under a name that nobody has seen: a `git repack -d` deletes what it has listed by its name, whatever that is by
+        # then. Kept, until what it replaces is gone: the pack that Git makes meanwhile may have the name of one of those.
+        placed = self._directory / f"pack-{secrets.token_hex(20)}.pack"
+        files.write_new(placed.with_suffix(".keep"), _OUR_MARK)
+        for suffix in (".pack", ".idx"):
+            os.replace(building.with_suffix(suffix), placed.with_suffix(suffix))
+            files.sync_directory(self._directory)
         self._written = placed, packing.tips
-        # The same objects in the same order make a pack of the same name, as after a kill before the deletions.
-        return [path for path in replaced if path != placed]
+        return replaced
 
     def _begin(
         self, fold: Iterable[Path], fresh: set[bytes], opened: contextlib.ExitStack
@@ -289,19 +298,6 @@ class Packs:
             with contextlib.suppress(StateReadError), self._judged(path):
                 tips = pack.tips(_TIPS_AMONG)
         return tips
-
-    @contextlib.contextmanager
-    def _kept(self, mark: Path) -> Iterator[None]:
-        """Has `git repack -d` leave a pack alone that has no index yet: gitrepository-layout(5), `pack-*.keep`."""
-        try:
-            files.write_new(mark, _OUR_MARK)
-        except FileExistsError:
-            yield  # it is there already, and somebody wants to keep it
-            return
-        try:
-            yield
-        finally:
-            files.remove(mark)
 
     def _contents(self, path: Path) -> Iterator[Raw]:
         """The objects of a pack in the order of the file."""

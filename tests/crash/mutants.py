@@ -390,10 +390,24 @@ MUTANTS: Final = {
     ),
     "a pack has no mark while it has no index": Mutant(
         "repository/packs.py",
-        "            files.write_new(mark, _OUR_MARK)\n",
-        "            raise FileExistsError\n",
+        '        files.write_new(placed.with_suffix(".keep"), _OUR_MARK)\n',
+        "",
         "tests/test_torture.py",
         "repack",
+    ),
+    "a pack has no mark while what it replaces is there": Mutant(
+        "repository/packs.py",
+        "        self._written = placed, packing.tips\n",
+        "        self._written = placed, packing.tips\n        self.release()\n",
+        "tests/test_torture.py",
+        "gits",
+    ),
+    "a pack has the name that its content makes": Mutant(
+        "repository/packs.py",
+        "{secrets.token_hex(20)}",
+        "{written.checksum.hex()}",
+        "tests/test_torture.py",
+        "listed",
     ),
     "a pack is copied unread": Mutant(
         "repository/packs.py",
