@@ -35,6 +35,7 @@ from gitstate.generations import generations
 from gitstate.journal import Journal
 from gitstate.record import Standing
 from gitstate.repository import Repository
+from gitstate.repository.frame import Fault, content_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -174,6 +175,25 @@ class Layout:
         except OSError as error:
             raise store_unreadable(self.store, error) from error
 
+    def faults(self) -> Iterator[Fault]:
+        """What is wrong with the store's own small files.
+
+        Raises:
+            OSError: one cannot be read.
+        """
+        path = self.store / "format"
+        # A number is that of another gitstate, which is none of ours to judge.
+        if not (content_of(path) or b"").strip().isdigit():
+            yield Fault(path, "the format is missing", b"%d\n" % FORMAT)
+        try:
+            self._stored_settings()
+        except StateReadError as error:
+            if error.code != "settings-damaged":
+                raise
+            path = self.store / "settings.json"
+            # How many versions are to be kept is lost, and must not be fewer.
+            yield Fault(path, "the settings cannot be read", _settings(Settings(None)))
+
     def settings(self) -> Settings:
         """The settings that are stored, those of a new store where there is none.
 
@@ -183,6 +203,9 @@ class Layout:
         if not self.exists():
             return DEFAULT_SETTINGS
         self.check()
+        return self._stored_settings()
+
+    def _stored_settings(self) -> Settings:
         path = self.store / "settings.json"
         try:
             stored = json.loads(path.read_bytes())
@@ -206,8 +229,7 @@ class Layout:
         Raises:
             OSError: the disk refused; the old settings are in force.
         """
-        content = json.dumps({"max_backups": settings.max_backups}, indent=2) + "\n"
-        files.replace(self.store / "settings.json", content.encode())
+        files.replace(self.store / "settings.json", _settings(settings))
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -312,3 +334,7 @@ class Layout:
             path=path,
             code="store-untrusted",
         )
+
+
+def _settings(settings: Settings) -> bytes:
+    return (json.dumps({"max_backups": settings.max_backups}, indent=2) + "\n").encode()

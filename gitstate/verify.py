@@ -10,6 +10,7 @@ from gitstate.audit import Archive
 from gitstate.boundary import Boundary
 from gitstate.draft import ARCHIVE, AUDIT, BACKUPS, IMPORTED
 from gitstate.errors import StateError, StateReadError
+from gitstate.generations import generations
 from gitstate.imports import Imports
 from gitstate.repository import BRANCH
 
@@ -59,7 +60,7 @@ def verify(store: Store, timeout: float | None) -> VerifyReport:
 def _problems(store: Store, timeout: float | None) -> list[str]:
     store.repository.forget()
     problems: list[str] = []
-    for check in (_journal_and_state, _objects, _chain, _archive, _refs):
+    for check in (_files, _journal_and_state, _objects, _chain, _archive, _refs):
         try:
             problems.extend(check(store, timeout))
         except StateReadError as error:
@@ -74,6 +75,13 @@ def _pruned(store: Store) -> tuple[int, frozenset[str]]:
     with contextlib.suppress(StateReadError):
         return store.chain.oldest(), store.repository.shallow.read()
     return store.chain.oldest(), frozenset()
+
+
+def _files(store: Store, _: float | None) -> Iterator[str]:
+    store.layout.check()
+    yield from (f"{fault.why}: {fault.path}" for fault in store.layout.faults())
+    if not generations(store.layout.store):
+        yield f"the journal is missing: {store.layout.store}; the next use begins a new one"
 
 
 def _journal_and_state(store: Store, timeout: float | None) -> Iterator[str]:

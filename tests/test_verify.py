@@ -137,6 +137,35 @@ def _rebuilt(state: PipelineState, first: str, parent: str) -> None:
     journal_of(state.path).unlink()
 
 
+def _torn(name: str) -> Damage:
+    """A file of the store that a power cut, or somebody, has left empty, or has taken."""
+
+    def damage(state: PipelineState) -> None:
+        git(state, "pack-refs", "--all")
+        git(state, "commit-graph", "write", "--reachable")
+        git(state, "multi-pack-index", "write")
+        path = state.git_dir.parent / name
+        path.chmod(0o600)
+        path.write_bytes(path.read_bytes()[:-30])
+
+    return damage
+
+
+def _gone(name: str) -> Damage:
+    return lambda state: (state.git_dir.parent / name).unlink()
+
+
+def _written(name: str, content: bytes) -> Damage:
+    def damage(state: PipelineState) -> None:
+        (state.git_dir.parent / name).write_bytes(content)
+
+    return damage
+
+
+def _shallow(state: PipelineState, content: bytes) -> None:
+    (state.git_dir / "shallow").write_bytes(content)
+
+
 def _edited(state: PipelineState) -> None:
     state.path.write_text('{"n": 99}')
 
@@ -169,6 +198,18 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "a backup is no version": (_not_a_commit, "refs/backups/keep"),
     "refs/replace": (_replaced, "refs/replace/"),
     "a hole in the serials": (_hole, "stands where"),
+    "the format is gone": (_gone("format"), "format"),
+    "the settings are gone": (_gone("settings.json"), "settings"),
+    "the settings are torn": (_torn("settings.json"), "settings"),
+    "HEAD is gone": (_gone("repo/HEAD"), "HEAD"),
+    "HEAD names nothing": (_written("repo/HEAD", b"ref: refs/heads/maio\n"), "HEAD"),
+    "the config is gone": (_gone("repo/config"), "config"),
+    "the config is none": (_written("repo/config", b"[core]\n\tbare = tsue\n"), "config"),
+    "the packed refs are torn": (_torn("repo/packed-refs"), "packed-refs"),
+    "the commit-graph is torn": (_torn("repo/objects/info/commit-graph"), "commit-graph"),
+    "the multi-pack-index is torn": (_torn("repo/objects/pack/multi-pack-index"), "multi-pack"),
+    "the boundary is torn": (lambda state: _shallow(state, b"12"), "history ends"),
+    "the boundary is nowhere": (lambda state: _shallow(state, b"12" * 20 + b"\n"), "history ends"),
     "the state file is edited": (_edited, "the state file"),
     "the state file is gone": (_deleted, "the state file"),
 }
@@ -204,3 +245,25 @@ def test_what_is_wrong_is_said_and_left_as_it_is(name: str, seen: bool, path: Pa
     assert not report.ok
     assert any(word in line for line in report.problems), report.problems
     assert _image(path) == before
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        ("config", "core.filemode", "false"),
+        ("config", "extensions.worktreeConfig", "true"),
+        ("config", "user.name", "somebody"),
+        ("remote", "add", "origin", "/nowhere"),
+        ("branch", "topic"),
+        ("symbolic-ref", "HEAD", "refs/heads/topic"),
+    ],
+    ids=lambda wish: wish[1],
+)
+def test_what_its_owner_tells_git_is_no_damage(wish: tuple[str, ...], path: Path):
+    state = PipelineState(path)
+    state.write({"n": 1})
+    git(state, "branch", "topic" if wish[0] == "symbolic-ref" else "other")
+
+    git(state, *wish)
+
+    assert state.verify().ok, state.verify().problems

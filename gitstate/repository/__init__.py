@@ -21,6 +21,8 @@ from dulwich.objects import ObjectID
 from gitstate import files
 from gitstate.errors import StateReadError, store_unreadable
 from gitstate.repository.checkouts import named_by_checkouts
+from gitstate.repository.frame import BRANCH, CONFIG, HEAD, faults
+from gitstate.repository.listing import list_refs
 from gitstate.repository.loose import LooseObjects
 from gitstate.repository.objects import (
     Commit,
@@ -67,10 +69,8 @@ __all__ = [
     "make_tree",
 ]
 
-BRANCH: Final = "refs/heads/main"
 EMPTY_TREE: Final = make_tree({}).id
 
-_CONFIG: Final = b"[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
 _ID_LENGTH: Final = 40
 _NOTHING: Final = "0" * _ID_LENGTH
 """What a log of a ref names before the ref was there."""
@@ -118,8 +118,8 @@ class Repository:
         folders = ("", "objects", "objects/info", "objects/pack", "refs", "refs/heads", "refs/tags")
         for folder in folders:
             (git_dir / folder).mkdir(mode=0o700)
-        files.write_new(git_dir / "HEAD", f"ref: {BRANCH}\n".encode())
-        files.write_new(git_dir / "config", _CONFIG)
+        files.write_new(git_dir / "HEAD", HEAD)
+        files.write_new(git_dir / "config", CONFIG)
 
     def read(self, object_id: str) -> bytes:
         """The content of an object, checked against its hash.
@@ -379,9 +379,19 @@ class Repository:
             self._kept.clear()
 
     def problems(self) -> Iterator[str]:
-        """What is wrong with the objects, a line each."""
+        """What is wrong with the objects, and with the files around them, a line each.
+
+        Raises:
+            OSError: one of those cannot be read.
+        """
+        frame = list(faults(self.git_dir))
+        yield from (f"{fault.why}: {fault.path}" for fault in frame)
+        if any(fault.content is None for fault in frame):
+            return
         yield from self._loose.problems()
         yield from self._packs.problems()
+        for stray in list_refs(self.git_dir).strays:
+            yield f"packed-refs is damaged: {stray!r}: {self.git_dir}"
 
     def close(self) -> None:
         """Closes the packs, unless another thread is reading. The repository can be used again."""

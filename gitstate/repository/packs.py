@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
+import re
 import secrets
 import time
 from typing import TYPE_CHECKING, Final
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from gitstate import files
 from gitstate.errors import StateReadError, StateWriteError
 from gitstate.repository.index import FRAME_SIZE, ROW_SIZE
-from gitstate.repository.packfile import PackFile, Tip
+from gitstate.repository.packfile import CHECKSUM_SIZE, PackFile, Tip
 from gitstate.repository.packing import Packing
 
 if TYPE_CHECKING:
@@ -42,6 +44,15 @@ _OUR_MARK: Final = b"gitstate is writing this pack\n"
 _ABANDONED_SECONDS: Final = 3600.0
 _TIPS_AMONG: Final = 8
 """Objects at the end of a pack among which are those that the next ones are deltas against."""
+
+_DERIVED: Final = (
+    "info/commit-graph",
+    "info/commit-graphs/*",
+    "pack/multi-pack-index*",
+    "pack/*.rev",
+    "pack/*.bitmap",
+)
+_INDEX_NAME: Final = re.compile(rb"pack-[0-9a-f]{40}\.idx")
 
 
 class Packs:
@@ -216,8 +227,20 @@ class Packs:
                 packing.write(file)
                 return
 
+    def derived(self) -> Iterator[Path]:
+        """The damaged ones among the files that Git makes of packs, and can make again; or one that names a lost pack."""
+        for path in (found for name in _DERIVED for found in sorted(self._objects.glob(name))):
+            if path.name != "commit-graph-chain":
+                with contextlib.suppress(FileNotFoundError):
+                    content = files.read(path)[0]
+                    digest = hashlib.sha1(content[:-CHECKSUM_SIZE], usedforsecurity=False).digest()
+                    named = _INDEX_NAME.findall(content) if path.name.startswith("multi-") else []
+                    lost = any(not (self._directory / os.fsdecode(each)).exists() for each in named)
+                    if content[-CHECKSUM_SIZE:] != digest or lost:
+                        yield path
+
     def problems(self) -> Iterator[str]:
-        """One line for each pack with a damaged object."""
+        """One line for each pack with a damaged object, and for each damaged file beside them."""
         for path in self._paths():
             try:
                 for _ in self._contents(path):
@@ -226,6 +249,8 @@ class Packs:
                 continue
             except StateReadError as error:
                 yield str(error)
+        for path in self.derived():
+            yield f"what Git derives from the packs is damaged: {path}"
 
     def _paths(self) -> list[Path]:
         """The packs that Git reads, whatever their names."""

@@ -49,7 +49,8 @@ class Refs:
         try:
             descriptor = os.open(self._root + name, os.O_RDONLY | _FLAGS)
             try:
-                text = os.read(descriptor, 64).decode("ascii", "replace").strip()
+                # What Git takes for space, and no other.
+                text = os.read(descriptor, 64).decode("ascii", "replace").strip(" \t\r\n")
             finally:
                 os.close(descriptor)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -182,7 +183,7 @@ class Refs:
 
     def _loose(self, prefix: str) -> Iterator[str]:
         # An error must not make refs look absent (PITFALLS D6), as os.walk does unless told.
-        for folder, _, names in os.walk(self._git_dir / prefix, onerror=_raise_unless_gone):
+        for folder, _, names in os.walk(self._git_dir / prefix, onerror=raise_unless_gone):
             for name in names:
                 if not name.endswith(".lock"):
                     yield (self._git_dir / folder / name).relative_to(self._git_dir).as_posix()
@@ -322,6 +323,7 @@ class Refs:
         )
 
 
-def _raise_unless_gone(error: OSError) -> None:
+def raise_unless_gone(error: OSError) -> None:
+    """For `os.walk`: an error must not make refs look absent (PITFALLS D6)."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error

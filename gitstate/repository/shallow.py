@@ -34,11 +34,13 @@ class Shallow:
             StateReadError: it cannot be read; code `"ref-unreadable"`.
         """
         try:
-            lines = files.read(self._path)[0].split()
+            lines = files.read(self._path)[0].rstrip(b"\n").split(b"\n")
         except FileNotFoundError:
             return frozenset()
         except OSError as error:
             raise self._unreadable(error.strerror or "error") from error
+        if lines == [b""]:
+            return frozenset()
         if not all(map(_ID.fullmatch, lines)):
             raise self._unreadable("it holds something else than commit hashes")
         return frozenset(line.decode() for line in lines)

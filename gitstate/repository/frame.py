@@ -1,0 +1,104 @@
+"""Frame: the files and folders without which Git takes a folder for no repository, as `Repository.create` makes them.
+
+Source of the formats: gitrepository-layout(5), git-config(1).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from dulwich.config import ConfigFile
+
+from gitstate import files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+BRANCH: Final = "refs/heads/main"
+HEAD: Final = f"ref: {BRANCH}\n".encode()
+CONFIG: Final = b"[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
+
+_FOLDERS: Final = ("", "objects", "objects/pack", "refs")
+_ID: Final = re.compile(rb"[0-9a-f]{40}")
+_BOOLEANS: Final = {b"true", b"yes", b"on", b"1", b"false", b"no", b"off", b"0", b""}
+_NOT_THERE: Final = {errno.ENOENT, errno.ENOTDIR}
+_SOMETHING_ELSE: Final = {errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENXIO}
+
+
+class Fault(NamedTuple):
+    """A file, or a folder, that is not as it must be.
+
+    Attributes:
+        path: where it is, or should be.
+        why: what is wrong with it.
+        content: what belongs into the file; None for a folder.
+    """
+
+    path: Path
+    why: str
+    content: bytes | None
+
+
+def faults(git_dir: Path) -> Iterator[Fault]:
+    """What is wrong with the frame of the repository.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    for folder in _FOLDERS:
+        if not (git_dir / folder).is_dir():
+            yield Fault(git_dir / folder, "a folder of the repository is missing", None)
+    if not _names_something(git_dir, content_of(git_dir / "HEAD") or b""):
+        yield Fault(git_dir / "HEAD", "HEAD is missing, or names nothing", HEAD)
+    config = content_of(git_dir / "config")
+    if config is None or not _usable(config):
+        yield Fault(git_dir / "config", "the repository's config is missing or damaged", CONFIG)
+
+
+def content_of(path: Path | str) -> bytes | None:
+    """The bytes of a file; None where there is none, or something else is in its place.
+
+    Raises:
+        OSError: the system refuses to read it, which says nothing about what is there.
+    """
+    try:
+        return files.read(path)[0]
+    except OSError as error:
+        if error.errno in _NOT_THERE | _SOMETHING_ELSE:
+            return None
+        raise
+
+
+def _names_something(git_dir: Path, head: bytes) -> bool:
+    """Whether HEAD names the branch, as we wrote it, or, as its owner wished, another ref or a commit."""
+    line = head.rstrip(b"\r\n")
+    if line == HEAD.rstrip() or _ID.fullmatch(line):
+        return True
+    name = line.removeprefix(b"ref: ")
+    if name == line or b"\0" in name or not name.startswith(b"refs/"):
+        return False
+    packed = content_of(git_dir / "packed-refs") or b""
+    return (git_dir / name.decode(errors="surrogateescape")).is_file() or (
+        b" " + name + b"\n" in packed
+    )
+
+
+def _usable(config: bytes) -> bool:
+    """Whether Git can read it and works with it. What it says beyond that is its owner's."""
+    if b"\0" in config:
+        return False
+    try:
+        parsed = ConfigFile.from_file(io.BytesIO(config))
+    except Exception:  # noqa: BLE001  dulwich raises whatever its parsers trip over (PITFALLS D9)
+        return False
+    core = {}
+    for name in (b"repositoryformatversion", b"bare", b"filemode"):
+        with contextlib.suppress(KeyError):
+            core[name] = parsed.get((b"core",), name)
+    version = core.pop(b"repositoryformatversion", b"0")
+    return version in {b"0", b"1"} and all(v.lower() in _BOOLEANS for v in core.values())
