@@ -31,6 +31,7 @@ from gitstate.errors import (
     VersionPrunedError,
 )
 from gitstate.importer import ImportReport
+from gitstate.repair import RepairReport
 from gitstate.retention import PruneReport
 from gitstate.schema import PipelineSchema
 from gitstate.state import PipelineState
@@ -47,6 +48,7 @@ __all__ = [
     "PipelineState",
     "Problem",
     "PruneReport",
+    "RepairReport",
     "StateConflictError",
     "StateError",
     "StateLockError",

@@ -2,7 +2,8 @@
 
 The archive is a commit on `refs/audit/archive` with files of at most a thousand lines, each called by the number of the
 first: `000001001.jsonl`. A line of it is a JSON object: what `get_transaction_history` gives, and `serial`, `author`,
-`message`. It begins with version 1; the commit says by its `Serial:` how far it goes.
+`message`; and `lost` where the version was not pruned, but could not be read when the store was repaired. It begins with
+version 1; the commit says by its `Serial:` how far it goes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from gitstate.jsonl import read_lines
 from gitstate.repository import EMPTY_TREE, make_blob
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from gitstate.record import GitObject
     from gitstate.repository import Commit, Repository
@@ -27,7 +28,8 @@ BYTES_OF_A_FILE: Final = 256 * 1024
 
 _BYTES_AT_ONCE: Final = 1024 * 1024
 
-_OF_THE_ARCHIVE: Final = ("serial", "author", "message")
+_LOST: Final = "lost"
+_OF_THE_ARCHIVE: Final = ("serial", "author", "message", _LOST)
 
 
 def line_of(commit: Commit) -> dict[str, Any]:
@@ -57,6 +59,50 @@ def archived_line(commit: Commit) -> bytes:
         "message": commit.note.message,
     }
     return json.dumps({**line_of(commit), **more}).encode() + b"\n"
+
+
+def lost_line(serial: int, commit: Commit | None, commit_id: str | None, moment: str) -> bytes:
+    """The line that stands for a version which damage has taken, as far as anybody knows.
+
+    That is what its commit says, if that can be read; else only that there was one, at `moment` or before.
+    """
+    line: dict[str, Any] = {
+        "timestamp": moment,
+        "operation": "lost_commit",
+        "success": True,
+        "pid": 0,
+        "host": "",
+        "commit": commit_id,
+        "details": {"changed_keys": []},
+        "serial": serial,
+        "author": "",
+        "message": "",
+    }
+    if commit is not None:
+        line = json.loads(archived_line(commit))
+    return json.dumps({**line, _LOST: True}).encode() + b"\n"
+
+
+def is_lost(line: dict[str, Any]) -> bool:
+    """Whether a line of the archive stands for a version that was not pruned: damage has taken it."""
+    return _LOST in line
+
+
+def files_of(
+    lines: Mapping[int, bytes], name: bytes = b"", last: bytes = b""
+) -> dict[bytes, GitObject]:
+    """The files of an archive into which `lines` go, by the numbers of their versions, oldest first.
+
+    The first of them goes on where the file `name` ends, which is `last` so far.
+    """
+    count, size = last.count(b"\n"), len(last)
+    found: dict[bytes, list[bytes]] = {name: [last]}
+    for serial, line in lines.items():
+        if not name or count >= LINES_OF_A_FILE or size + len(line) > BYTES_OF_A_FILE:
+            name, count, size = b"%09d.jsonl" % serial, 0, 0
+        found.setdefault(name, []).append(line)
+        count, size = count + 1, size + len(line)
+    return {name: make_blob(b"".join(lines)) for name, lines in found.items() if name}
 
 
 def as_in_the_trail(line: dict[str, Any]) -> dict[str, Any]:
@@ -117,19 +163,14 @@ class Archive:
         known = self.files()
         name = max(known, key=_first_of, default=b"")
         last = self._repository.read(known[name]) if name else b""
-        lines, size, added = last.count(b"\n"), len(last), 0
-        changed: dict[bytes, list[bytes]] = {name: [last]}
-        serial = self.last
+        lines: dict[int, bytes] = {}
+        added = 0
         for commit in commits:
-            line, serial = archived_line(commit), commit.note.serial
-            if not name or lines >= LINES_OF_A_FILE or size + len(line) > BYTES_OF_A_FILE:
-                name, lines, size = b"%09d.jsonl" % serial, 0, 0
-            changed.setdefault(name, []).append(line)
-            lines, size, added = lines + 1, size + len(line), added + len(line)
+            line = lines[commit.note.serial] = archived_line(commit)
+            added += len(line)
             if added >= _BYTES_AT_ONCE:
                 break
-        made = {name: make_blob(b"".join(lines)) for name, lines in changed.items() if name}
-        return made, serial
+        return files_of(lines, name, last), max(lines, default=self.last)
 
     def problems(self) -> Iterable[str]:
         """What is wrong with it, a line each."""

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gitstate import files
 from gitstate.draft import ARCHIVE, BACKUPS
-from gitstate.errors import StateError, StateReadError, VersionPrunedError
+from gitstate.errors import StateError, StateReadError, VersionNotFoundError, VersionPrunedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,14 +108,24 @@ class Chain:
 
     def pruned(self, name: object, serial: int) -> VersionPrunedError:
         """The error that a version was pruned."""
-        kept = (self.oldest(), *self._kept_alone())
-        nearest = min(kept, key=lambda each: abs(each - serial))
+        nearest = self._nearest(serial)
         return VersionPrunedError(
             f"version {serial} has been pruned, older than what is kept: {name!r}: {self._layout.state}. Nothing was"
             f" changed. The nearest that is kept is {nearest}; get_transaction_history() has the line of this one.",
             name=str(name),
             nearest=nearest,
             path=self._layout.state,
+        )
+
+    def lost(self, name: object, serial: int) -> VersionNotFoundError:
+        """The error that damage had taken a version when the store was repaired."""
+        return VersionNotFoundError(
+            f"version {serial} is lost, it could not be read any more when the store was repaired: {name!r}:"
+            f" {self._layout.state}. Nothing was changed. The nearest that is kept is {self._nearest(serial)}; a clone that"
+            " has this one may give it back by git fetch.",
+            name=str(name),
+            path=self._layout.state,
+            code="version-lost",
         )
 
     def missing(self, serial: int) -> StateReadError:
@@ -183,6 +193,18 @@ class Chain:
                 files.write_all(file, content, end - len(content))
                 os.ftruncate(file, end)
 
+    def written(self) -> dict[str, int]:
+        """The numbers of the versions that have a row, by their ids, whether or not the commits agree."""
+        found: dict[str, int] = {}
+        with (
+            contextlib.suppress(FileNotFoundError, IsADirectoryError),
+            self._opened(os.O_RDONLY) as file,
+        ):
+            for serial in range(1, _last(file) + 1):
+                if (row := _read(file, serial)) is not None:
+                    found[row.id] = serial
+        return found
+
     def _make_anew(self, head: str) -> bool:
         """Whether the rows could be made anew: not where there is damage on the way, or the disk refuses."""
         with contextlib.suppress(OSError, StateError):
@@ -192,6 +214,11 @@ class Chain:
             files.replace(self._layout.serials, unknown + b"".join(reversed(rows)))
             return True
         return False
+
+    def _nearest(self, serial: int) -> int:
+        """The number of the version next to one that is gone."""
+        kept = (self.oldest(), *self._kept_alone())
+        return min(kept, key=lambda each: abs(each - serial))
 
     def _kept_alone(self) -> Iterator[int]:
         """The numbers of the versions that only their names keep."""

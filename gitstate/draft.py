@@ -197,8 +197,11 @@ class Draft:
 
     def keep_imports(
         self, files: Mapping[bytes, GitObject], kept: Mapping[bytes, str], extra: dict[str, str]
-    ) -> None:
-        """Puts files of what was imported beside those that are `kept`. As the archive's, the commit has no parent."""
+    ) -> str:
+        """Puts files of what was imported beside those that are `kept`. As the archive's, the commit has no parent.
+
+        Gives its id.
+        """
         tree = make_tree({**kept, **{name: blob.id for name, blob in files.items()}})
         serial = self.head.commit.note.serial if self.head else 0
         extra = {KEPT: IMPORTED, **extra}
@@ -206,6 +209,7 @@ class Draft:
         made = make_commit(tree.id, (), self._author, note)
         self._keep(*files.values(), tree, made)
         self._move(IMPORTED, made.id)
+        return made.id
 
     def _note(
         self,

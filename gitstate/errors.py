@@ -216,7 +216,7 @@ def moved(git_dir: Path, name: str, known: str | None, at: str | None) -> StateC
     back = f"{name} {known}" if known else f"-d {name}"
     return StateConflictError(
         f"somebody else moved {name} from {known or 'nothing'} to {at or 'nothing'}: {git_dir}. Nothing was overwritten."
-        f" {keep} the ref back ({git} update-ref {back}).",
+        f" {keep} the ref back ({git} update-ref {back}). state.repair() does both.",
         path=git_dir / name,
         code="ref-moved",
     )
@@ -235,8 +235,7 @@ def journal_damaged(path: Path, what: str) -> StateReadError:
     """The error for a file of the journal in which `what` is wrong."""
     return StateReadError(
         f"the journal is damaged: {what}: {path}. The state file and the packed history are untouched and can be read"
-        f" with cat and git. Keep a copy of {path.parent}, then move the journal away to go on without its last"
-        " records.",
+        " with cat and git. state.repair() keeps these bytes, and goes on with all that can still be read.",
         path=path,
         code="journal-damaged",
     )

@@ -42,7 +42,7 @@ def open_newest(directory: Path) -> tuple[Path, int]:
     """
     flags = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     while numbers := generations(directory):
-        path = _path(directory, max(numbers))
+        path = path_of(directory, max(numbers))
         try:
             try:
                 return path, os.open(path, os.O_RDWR | flags)
@@ -65,7 +65,7 @@ def publish(directory: Path, content: bytes) -> None:
             (code `"flush-failed"`: then either may be there after a power cut).
     """
     older = generations(directory)
-    path, new = _path(directory, max(older, default=0) + 1), directory / _NEW_NAME
+    path, new = path_of(directory, max(older, default=0) + 1), directory / _NEW_NAME
     untouched = "The journal is as it was; nothing is lost."
     with files.Refused(StateWriteError, "cannot write a new journal", path, untouched):
         files.remove(new)
@@ -81,7 +81,7 @@ def publish(directory: Path, content: bytes) -> None:
     for number in older:
         # Windows refuses while another process has it open; the next generation tries again.
         with contextlib.suppress(OSError):
-            files.remove(_path(directory, number))
+            files.remove(path_of(directory, number))
 
 
 def sync_published(directory: Path) -> None:
@@ -101,5 +101,6 @@ def sync_published(directory: Path) -> None:
         ) from error
 
 
-def _path(directory: Path, number: int) -> Path:
+def path_of(directory: Path, number: int) -> Path:
+    """Where the generation with a number is, or would be."""
     return directory / f"journal.{number:08d}"

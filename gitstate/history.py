@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from gitstate import pointer as pointers
-from gitstate.audit import Archive, as_in_the_trail, line_of
+from gitstate.audit import Archive, as_in_the_trail, is_lost, line_of
 from gitstate.diff import MISSING, diff, same
 from gitstate.draft import (
     ARCHIVE,
@@ -339,6 +339,7 @@ class History:
                 self._refuse_pruned(commit_id)
             raise
         if not self._keeps(commit.id, commit.note.serial):
+            self._refuse_pruned(commit_id)
             raise self._store.chain.pruned(commit_id, commit.note.serial)
         return commit
 
@@ -351,16 +352,21 @@ class History:
 
         Raises:
             VersionPrunedError: none does.
+            VersionNotFoundError: damage has taken it; code `"version-lost"`.
         """
         if line["commit"] in self._named().values():
             return self._store.repository.commit(line["commit"])
-        raise self._store.chain.pruned(name, line["serial"])
+        raise self._gone(line, name)
 
     def _refuse_pruned(self, prefix: str) -> None:
         for line in self._archived(self._store.chain.oldest()):
             made_id, serial = line["commit"], line["serial"]
-            if made_id.startswith(prefix) and not self._keeps(made_id, serial):
-                raise self._store.chain.pruned(prefix, serial)
+            if (made_id or "").startswith(prefix) and not self._keeps(made_id, serial):
+                raise self._gone(line, prefix)
+
+    def _gone(self, line: dict[str, Any], name: object) -> VersionNotFoundError:
+        chain = self._store.chain
+        return (chain.lost if is_lost(line) else chain.pruned)(name, line["serial"])
 
     def not_found(
         self, name: object, hint: str, candidates: tuple[str, ...] = ()

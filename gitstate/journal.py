@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 GROWTH: Final = 64 * BLOCK
 """Space is zeroed ahead in these steps: flushing into blocks that exist costs half of flushing new ones."""
 
-_BASE_MAGIC: Final = b"gsbase01"
-_RECORD_MAGIC: Final = b"gsrec001"
+BASE_MAGIC: Final = b"gsbase01"
+RECORD_MAGIC: Final = b"gsrec001"
 
 
 class Mark(NamedTuple):
@@ -96,14 +96,7 @@ class Journal:
             StateWriteError: the generation before is still the one that counts, unless only flushing the directory
                 failed (code `"flush-failed"`: then either may be there after a power cut, and both are right).
         """
-        salt = secrets.token_bytes(16)
-        parts = [encode_part(_BASE_MAGIC, salt, sequence, sequence, encode_base(base))]
-        parts += [
-            encode_part(_RECORD_MAGIC, salt, record.sequence, sequence, encode_record(record))
-            for record in records
-        ]
-        content = b"".join(parts)
-        publish(directory, content + bytes(-len(content) % GROWTH))
+        publish(directory, generation(base, records, sequence))
         return cls.open(directory)
 
     @classmethod
@@ -116,7 +109,7 @@ class Journal:
         """
         path, descriptor = open_newest(directory)
         try:
-            first = PartReader(descriptor).at(0, _BASE_MAGIC)
+            first = PartReader(descriptor).at(0, BASE_MAGIC)
             if first is None:
                 raise journal_damaged(path, "its first block is not whole")
             return cls(path, descriptor, first, decode_base(first.payload))
@@ -179,7 +172,7 @@ class Journal:
         found = []
         parts = PartReader(self._descriptor)
         try:
-            while part := parts.at(self._end, _RECORD_MAGIC, self._salt):
+            while part := parts.at(self._end, RECORD_MAGIC, self._salt):
                 if part.sequence != self.next_sequence:
                     raise journal_damaged(self.path, f"record {self.next_sequence} is missing")
                 found.append(decode_record(part.payload, part.sequence))
@@ -205,7 +198,7 @@ class Journal:
         try:
             size = os.fstat(self._descriptor).st_size
             while end < size:  # a length may be anything, as it has not been checked
-                passed = pass_over(self._descriptor, end, _RECORD_MAGIC, self._salt)
+                passed = pass_over(self._descriptor, end, RECORD_MAGIC, self._salt)
                 if passed is None or passed.sequence != sequence + 1:
                     break
                 before = end, sequence
@@ -312,7 +305,7 @@ class Journal:
         parts = PartReader(self._descriptor)
         size = os.fstat(self._descriptor).st_size
         for offset in range(self._end + BLOCK, size, BLOCK):
-            part = parts.at(offset, _RECORD_MAGIC, self._salt)
+            part = parts.at(offset, RECORD_MAGIC, self._salt)
             if part is not None and part.durable >= self.next_sequence:
                 return part.sequence
         return None
@@ -330,7 +323,7 @@ class Journal:
 
     def _write(self, record: Record) -> int:
         payload = encode_record(record)
-        part = encode_part(_RECORD_MAGIC, self._salt, record.sequence, self._durable, payload)
+        part = encode_part(RECORD_MAGIC, self._salt, record.sequence, self._durable, payload)
         end = self._end + len(part)
         # A crash, or a full disk, in these writes leaves a torn tail: its digest fails (J1), and the next append from
         # here overwrites it; another process starts a new generation first (J2).
@@ -353,6 +346,18 @@ class Journal:
                     self._allocated = self._end
                 raise
         return end
+
+
+def generation(base: Standing, records: Iterable[Record], sequence: int) -> bytes:
+    """The bytes of a new generation that holds `base`, which gets the number `sequence`, and `records`."""
+    salt = secrets.token_bytes(16)
+    parts = [encode_part(BASE_MAGIC, salt, sequence, sequence, encode_base(base))]
+    parts += [
+        encode_part(RECORD_MAGIC, salt, record.sequence, sequence, encode_record(record))
+        for record in records
+    ]
+    content = b"".join(parts)
+    return content + bytes(-len(content) % GROWTH)
 
 
 def read_all(directory: Path, since: Mark = NOWHERE) -> tuple[Standing, list[Record], Mark]:

@@ -10,6 +10,7 @@
       maintenance.lock       one checkpoint at a time
       journal.00000001       see journal.py
       serials                where each version is: see chain.py
+      quarantine/            what a repair has replaced: see swap.py
       repo/                  the hidden bare repository
       data.json.d/           the store of a state file of another name, with the same content
 
@@ -29,7 +30,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from gitstate import files
+from gitstate import files, swap
 from gitstate.errors import StateReadError, StateWriteError, store_unreadable
 from gitstate.generations import generations
 from gitstate.journal import Journal
@@ -38,12 +39,13 @@ from gitstate.repository import Repository
 from gitstate.repository.frame import Fault, content_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 FORMAT: Final = 1
 DEFAULT_MAX_BACKUPS: Final = 50
 
+_NO_SETTINGS: Final = (FileNotFoundError, IsADirectoryError)
 _DEFAULT_NAME: Final = "pipeline.json"
 _SCRATCH: Final = re.compile(r"new\.[0-9a-f]{16}")
 
@@ -89,7 +91,18 @@ class Layout:
         try:
             return stat.S_ISDIR(os.stat(self._git_root).st_mode)
         except FileNotFoundError:
-            return False
+            # A repair may have been interrupted, or be at it just now, and the new one only lacks the name.
+            with files.Refused(
+                StateReadError,
+                "cannot go on with a repair",
+                self.store,
+                "The state file is untouched.",
+            ):
+                folders = swap.interrupted(self.store)
+                if not folders:
+                    return False
+                self._check_trust((self._top, self.store, *folders))
+                return swap.go_on(self.store)
         except NotADirectoryError:
             if not os.path.lexists(self._top):
                 return (
@@ -165,15 +178,22 @@ class Layout:
                 gitstate wrote it.
         """
         try:
-            for folder in dict.fromkeys((self._top, self.store, self.git_dir)):
-                self._check_owner(folder)
-            for borrowed in ("commondir", "objects/info/alternates"):
-                if (self.git_dir / borrowed).exists():
-                    why = "it would read from elsewhere"
-                    raise self._untrusted(self.git_dir / borrowed, why, "remove that file")
+            self._check_trust((self._top, self.store, self.git_dir))
             self._check_format()
         except OSError as error:
             raise store_unreadable(self.store, error) from error
+
+    def check_remains(self) -> None:
+        """As `check`, of whatever is left of a store.
+
+        Raises:
+            StateReadError: as `check`.
+            OSError: the system does not let us look.
+        """
+        places = (self._top, self.store, self.git_dir)
+        self._check_trust([place for place in places if place.exists()])
+        if not any(fault.path.name == "format" for fault in self.faults()):
+            self._check_format()
 
     def faults(self) -> Iterator[Fault]:
         """What is wrong with the store's own small files.
@@ -212,7 +232,7 @@ class Layout:
             limit = stored["max_backups"]
             if limit is not None and not (isinstance(limit, int) and 0 <= limit <= sys.maxsize):
                 raise ValueError(f"max_backups is {limit!r}")
-        except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (*_NO_SETTINGS, ValueError, KeyError, TypeError, RecursionError) as error:
             raise StateReadError(
                 f"the settings cannot be read ({error}): {path}. The state and its history are untouched. Write"
                 f' {{"max_backups": {DEFAULT_MAX_BACKUPS}}} into that file.',
@@ -249,6 +269,8 @@ class Layout:
 
     def sweep_scratch(self) -> None:
         """Removes the folders in which killed processes were building. Under the maintenance lock: others may build."""
+        self.exists()  # which goes on with a repair that was interrupted
+        swap.sweep(self.store)
         for name in os.listdir(self.store):
             if _SCRATCH.fullmatch(name):
                 shutil.rmtree(self.store / name, ignore_errors=True)
@@ -293,10 +315,19 @@ class Layout:
             if journal.base.refs or journal.scan():
                 raise StateReadError(
                     f"the repository is gone, but its journal is there: {self.git_dir}. The state file is untouched."
-                    f" Put the repository back, or move {self.store} away to begin a new history.",
+                    f" state.repair() puts together what is left of it; or put the repository back, or move {self.store}"
+                    " away to begin a new history.",
                     path=self.git_dir,
                     code="repository-missing",
                 )
+
+    def _check_trust(self, folders: Iterable[Path]) -> None:
+        for folder in dict.fromkeys(folders):
+            self._check_owner(folder)
+        for borrowed in ("commondir", "objects/info/alternates"):
+            if (self.git_dir / borrowed).exists():
+                why = "it would read from elsewhere"
+                raise self._untrusted(self.git_dir / borrowed, why, "remove that file")
 
     def _check_owner(self, folder: Path) -> None:
         if sys.platform == "win32":
@@ -315,7 +346,7 @@ class Layout:
         except FileNotFoundError as error:
             raise StateReadError(
                 f"the store does not say its format ({error.strerror}): {path}. Nothing was changed. If it is a store of"
-                f" gitstate, write {FORMAT} into that file.",
+                f" gitstate, state.repair() writes {FORMAT} into that file.",
                 path=path,
                 code="format-unknown",
             ) from error

@@ -9,15 +9,15 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gitstate import files
+from gitstate import codec, files
 from gitstate.draft import FAILURES
-from gitstate.errors import StateError, gone, store_unreadable, unreadable
+from gitstate.errors import StateError, StateReadError, gone, store_unreadable, unreadable
 from gitstate.journal import NOWHERE, Mark, read_all
 from gitstate.record import Record, RefChange, Standing, merge, standing
 from gitstate.repository import BRANCH, Repository, blob_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from weakref import WeakMethod
 
     from gitstate.effects import Effects
@@ -110,6 +110,15 @@ class Reader:
         return self._repository.refs.all("refs/", known)
 
     @_typed()
+    def in_place(self) -> bool:
+        """Whether all records are in place, but for notes of failures, which may wait for the next commit. Changes nothing.
+
+        Raises:
+            StateReadError: the journal is damaged.
+        """
+        return self._are_in_place(self._snapshot(NOWHERE)[1])
+
+    @_typed()
     def problems(self) -> list[str]:
         """What is wrong with the journal and the state file, a line each. Changes nothing.
 
@@ -117,26 +126,27 @@ class Reader:
             StateReadError: the journal is damaged, or the state file cannot be read.
         """
         base, records, _ = self._snapshot(NOWHERE)
-        # The note of a failure waits in the journal for the next commit, as it may.
-        merged = merge(record for record in records if not _only_of_a_failure(record))
         path = self._layout.state
-        if merged is not None and self._effects.behind(merged):
+        if not self._are_in_place(records):
             line = "the journal holds records that are not in place: the next use of the state puts them there"
             return [line]
-        now = standing(base, records)
-        noted = any(map(_only_of_a_failure, records))
+        now, noted = standing(base, records), standing(base, _but_failures(records))
         for name, known in now.refs.items():
             at = self._effects.ref(name)
-            if at != known and not (noted and name == FAILURES):
+            if at != known and (name != FAILURES or at != noted.refs.get(name)):
                 return [f"{name} is at {at or 'nothing'}, and was left at {known}"]
         expected = now.state
         try:
-            found = blob_id(self._file())
+            content = self._file()
         except FileNotFoundError:
             return (
                 [f"the state file is gone, although there is history: {path}"] if expected else []
             )
-        if found != expected:
+        if blob_id(content) != expected:
+            try:
+                codec.decode_foreign(content, allow_nan=True)
+            except StateReadError:
+                return [f"the state file is damaged, it is no state: {path}"]
             line = (
                 f"the state file is not what was written last, somebody edited it: {path}; the next transaction keeps"
                 " the edit as a version of its own"
@@ -173,6 +183,10 @@ class Reader:
         behind = self.look()
         return self._effects.pending_content(behind) if behind else None
 
+    def _are_in_place(self, records: list[Record]) -> bool:
+        merged = merge(_but_failures(records))
+        return merged is None or not self._effects.behind(merged)
+
     def _behind(self) -> Record | None:
         """The records not known to be in place, as one, if they are not."""
         base, records, mark = self._snapshot(self._in_place)
@@ -203,5 +217,9 @@ class Reader:
         return self._layout.exists() and self._effects.ref(BRANCH) is not None
 
 
-def _only_of_a_failure(record: Record) -> bool:
-    return bool(record.refs) and all(change.name == FAILURES for change in record.refs)
+def _but_failures(records: Iterable[Record]) -> list[Record]:
+    return [
+        record
+        for record in records
+        if not record.refs or any(change.name != FAILURES for change in record.refs)
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from datetime import datetime
 from functools import partial
@@ -25,6 +26,8 @@ from gitstate.policy import (
     identity,
 )
 from gitstate.registry import forget_store, open_store
+from gitstate.repair import Repair, RepairReport
+from gitstate.repair.source import Source
 from gitstate.restore import Restorer
 from gitstate.retention import PruneReport, Retention
 from gitstate.schema import PipelineSchema, summarize, validate
@@ -196,6 +199,30 @@ class PipelineState:
             StateLockError: somebody held the lock all the while.
         """
         return verify(self._store, self._policy.timeout)
+
+    def repair(self, source: str | os.PathLike[str] | None = None) -> RepairReport:
+        """What was mended, put aside and lost: behind it `verify` finds nothing that is not among the `lost`.
+
+        All that can still be read, in the journal, the packs, the state file, and `source`, is put into a new repository,
+        under the same hashes, which then takes the place of the old one. That is kept as it was, in
+        `.pipeline/quarantine/`, with whatever else was replaced. `source` is another repository of the same history on
+        this machine, such as a clone; what the history is it says only where nothing here does. A version that cannot be
+        brought back is left out; older ones are kept as backups called `recovered-<number>`. Where the settings are lost,
+        `max_backups` is None from then on. Where nothing is wrong, nothing is changed, and an edited state file is
+        nothing wrong. It holds the state's lock all the while, and reads everything.
+
+        Raises:
+            StateLockError: somebody else is at work; nothing was changed.
+            StateReadError: the store is not to be trusted, a newer gitstate wrote it, or the system does not let us read
+                a part of it, or of `source`; nothing was changed.
+            StateWriteError: the disk refused; nothing is lost, and the next use of the state, or repair, goes on.
+            StateTransactionError: a transaction is open in this thread, or an earlier flush failed; nothing was changed.
+            ValueError: there is no repository at `source`; nothing was changed.
+        """
+        if source is None:
+            return Repair(self._writer, None).run(self._policy.timeout)
+        with contextlib.closing(Source(Path(os.path.abspath(source)))) as other:
+            return Repair(self._writer, other).run(self._policy.timeout)
 
     # -- changing ------------------------------------------------------------------------------------------------
 

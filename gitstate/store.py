@@ -64,7 +64,9 @@ CHECKPOINT_WAIT_SECONDS: Final = 2.0
 _MIN_RECORDS: Final = 8
 """Records that a checkpoint must find, lest large documents mean a pack for every transaction."""
 
-_KNOWN_REFS: Final = (BRANCH, FAILURES, UNVERSIONED)
+KNOWN_REFS: Final = (BRANCH, FAILURES, UNVERSIONED)
+"""The refs that the journal keeps track of."""
+
 _log = logging.getLogger("gitstate")
 
 
@@ -90,7 +92,7 @@ class Store:
         recover = weakref.WeakMethod(self._recover_quietly)
         self.chain = Chain(layout, self.repository)
         self.reader = Reader(layout, self.repository, self._effects, recover)
-        self._ledger = Ledger(layout.store, _KNOWN_REFS)
+        self._ledger = Ledger(layout.store, KNOWN_REFS)
         self.file = StateFile(layout, self._ledger)
         self._recovery = Recovery(layout, self.repository, self._ledger, self._effects)
         self._head: Head | None = None
@@ -159,7 +161,7 @@ class Store:
 
     def ref(self, name: str) -> str | None:
         """The id that a ref is at once every record is in place; None if there is no such ref. Under the lock."""
-        if name in _KNOWN_REFS:
+        if name in KNOWN_REFS:
             return self._ledger.now.refs.get(name)
         for record in reversed(self._ledger.pending):
             for change in record.refs:
@@ -286,6 +288,26 @@ class Store:
                     self._ledger.journal.size + RECOVERED_LIMIT if self._ledger.opened else 0
                 )
 
+    @contextlib.contextmanager
+    def repairing(self, timeout: float | None) -> Iterator[None]:
+        """Holds the lock for a block, whatever is wrong with the store; behind it everything is read anew.
+
+        Raises:
+            StateLockError, StateTransactionError: as `writing`.
+        """
+        self._refuse_nested()
+        try:
+            self.lock.acquire(timeout, "repair")
+            self._ledger.refuse_poisoned()
+            yield
+        finally:
+            if self.lock.held_here():
+                self._ledger.reset()
+                self._recovery.done = False
+                self._head = None
+                self.repository.forget()
+                self.lock.release()
+
     def release(self) -> None:
         """Closes all files. The store opens again when it is used."""
         self._ledger.reset()
@@ -302,13 +324,7 @@ class Store:
     def _exclusive(
         self, operation: str, timeout: float | None, *, network: bool = True
     ) -> Iterator[None]:
-        if self.lock.held_here():
-            raise StateTransactionError(
-                f"a transaction on this state is open in this thread already: {self.layout.state}. Nothing was"
-                " changed. End the outer block first, or change its txn.data.",
-                path=self.layout.state,
-                code="nested",
-            )
+        self._refuse_nested()
         safe = "Nothing was changed."
         if not self._recovery.done:
             with files.Refused(StateWriteError, "cannot write here", self.layout.state, safe):
@@ -336,6 +352,15 @@ class Store:
             finally:  # an interrupt just there must not keep everybody out
                 if self.lock.held_here():
                     self.lock.close()
+
+    def _refuse_nested(self) -> None:
+        if self.lock.held_here():
+            raise StateTransactionError(
+                f"a transaction on this state is open in this thread already: {self.layout.state}. Nothing was"
+                " changed. End the outer block first, or change its txn.data.",
+                path=self.layout.state,
+                code="nested",
+            )
 
     def _recover_quietly(self) -> None:
         # Refused, by a lock or a read-only disk, a reader answers from the journal.

@@ -129,11 +129,19 @@ def _refs(store: Store, _: float | None) -> Iterator[str]:
             _read_all(store, name, at)
         except StateError as error:
             yield f"{name} names {at}, which cannot be read: {error}"
-    if store.reader.look(recover=False) is None:  # else objects may wait in the journal as well
-        yield from _boundary(store, refs)
+    roots = set(refs.values())
+    with contextlib.suppress(
+        StateReadError
+    ):  # an index that dulwich cannot read, which is no damage
+        there, lacking = store.repository.checked_out()
+        roots |= there
+        for at in sorted(lacking):
+            yield f"a checkout, or the log of a ref, names {at}, which is missing: {store.layout.git_dir}"
+    if store.reader.in_place():  # else files may wait in the journal as well
+        yield from _boundary(store, refs, roots)
 
 
-def _boundary(store: Store, refs: dict[str, str]) -> Iterator[str]:
+def _boundary(store: Store, refs: dict[str, str], roots: set[str]) -> Iterator[str]:
     repository = store.repository
     repository.shallow.read()  # which says if it cannot be read
     boundary = Boundary(repository, store.chain, refs)
@@ -147,7 +155,7 @@ def _boundary(store: Store, refs: dict[str, str]) -> Iterator[str]:
     for at in sorted(ends & boundary.known):
         if not repository.readable(at):
             yield f"Git believes that history ends at {at}, which cannot be read: prune() tells it better"
-    repository.reachable(refs.values(), ends)
+    repository.reachable(roots, ends)
 
 
 def _read_all(store: Store, name: str, at: str) -> None:

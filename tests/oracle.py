@@ -168,11 +168,11 @@ def leftovers(path: Path) -> list[str]:
 
 
 def files_of_store(path: Path) -> list[Path]:
-    """Everything in the store of a state file, other state files' stores left out."""
+    """Everything in the store of a state file but what a repair has put aside, other state files' stores left out."""
     stores = path.parent / ".pipeline"
     if path.name != "pipeline.json":
         return list((stores / f"{path.name}.d").rglob("*"))
-    own = [each for each in stores.glob("*") if each.suffix != ".d"]
+    own = [e for e in stores.glob("*") if e.suffix != ".d" and e.name != "quarantine"]
     return own + [below for each in own for below in each.rglob("*")]
 
 
@@ -761,6 +761,34 @@ def loose_objects(path: Path) -> list[Path]:
 def journal_of(path: Path) -> Path:
     """The journal that counts."""
     return max((path.parent / ".pipeline").glob("journal.[0-9]*"))
+
+
+def damage_store(state: PipelineState) -> None:
+    """Damages several files of a store, of which nothing is lost: an index can be made again, a record has an object."""
+    index = next(state.git_dir.glob("objects/pack/*.idx"))
+    index.chmod(0o600)
+    index.write_bytes(index.read_bytes()[:-1])
+    (state.git_dir / "HEAD").unlink()
+    (state.git_dir / "refs/heads/other").write_text("12" * 20 + "\n")
+    loose = loose_objects(state.path)[-1]
+    loose.chmod(0o600)
+    loose.write_bytes(b"")
+    leave(state)
+
+
+def repair_store(path: Path, *, twice: bool = True) -> None:
+    """Repairs what `damage_store` has damaged, and what has repaired it in part; nothing is left to be repaired then.
+
+    Without `twice` nobody looks whether that is so.
+    """
+    state = fresh(path)
+    state.read()
+    report = state.repair()
+    assert all(line.startswith("refs/heads/other") for line in report.lost), report
+    if twice:
+        again = fresh(path).repair()
+        assert (again.mended, again.quarantined, again.lost) == ((), (), ()), again
+    leave(state)
 
 
 def leave_old_layout(path: Path) -> None:

@@ -27,6 +27,7 @@ from oracle import (
     Tally,
     Tell,
     counted,
+    damage_store,
     dying_at,
     dying_before,
     file_calls,
@@ -42,6 +43,7 @@ from oracle import (
     locks_branch,
     moves_branch,
     places_object,
+    repair_store,
     replaces_state,
 )
 
@@ -87,6 +89,8 @@ class Workload:
         edit: what somebody else saves into the state file in between.
         window: how many versions before the current one are kept, where older ones may be pruned.
         then: what else must hold, given the state file and the events that were told.
+        mend: what comes before anybody looks at what must hold.
+        stride: it dies at one in so many calls.
     """
 
     prepare: Callable[[Path, Acks], PipelineState]
@@ -95,6 +99,8 @@ class Workload:
     edit: Document | None = None
     window: int | None = None
     then: Callable[[Path, list[str]], None] = lambda path, events: None
+    mend: Callable[[Path], None] = lambda path: None
+    stride: int = 1
 
 
 def _nothing(path: Path, ack: Acks) -> PipelineState:
@@ -160,6 +166,14 @@ def _more_than_the_window(path: Path, ack: Acks) -> PipelineState:
             _roll_back(state, ack)
             state.prune()
     return state
+
+
+def _damaged(path: Path, ack: Acks) -> PipelineState:
+    with PipelineState(path) as state:
+        ack(state.write({"n": 1}), state.write({"n": 2}))
+    ack(PipelineState(path).write({"n": 3}))
+    damage_store(PipelineState(path))
+    return fresh(path)
 
 
 def _write_first(state: PipelineState, ack: Acks) -> None:
@@ -305,6 +319,7 @@ WORKLOADS = {
     "prune and close": Workload(
         _more_than_the_window, lambda state, ack: state.close(), window=2, then=_still_named
     ),
+    "repair": Workload(_damaged, lambda state, ack: state.repair(), mend=repair_store, stride=3),
     "name taken away": Workload(_more_than_the_window, _unname, window=2, then=_named_until_told),
 }
 
@@ -323,7 +338,8 @@ def _kill_everywhere(workload: Workload, directory: Path) -> int:
 
     def explore(first: int, step: int) -> int:
         explored = 0
-        for number in itertools.count(first + 1, step):
+        stride = workload.stride
+        for number in itertools.count(first * stride + 1, step * stride):
             died = _kill_at(workload, directory / str(number), number)
             if died is None:
                 return explored
@@ -357,6 +373,7 @@ def _kill_at(
     acknowledged = _acknowledged(told)
     events = [each["event"] for each in told if "event" in each]
     try:
+        workload.mend(path)
         judge(
             path,
             acknowledged,

@@ -17,6 +17,7 @@ from oracle import (
     Call,
     Document,
     Tally,
+    damage_store,
     file_calls,
     forks,
     fresh,
@@ -24,6 +25,7 @@ from oracle import (
     judge,
     leave,
     leave_old_layout,
+    repair_store,
 )
 
 from gitstate import PipelineState, StateError
@@ -39,7 +41,8 @@ class Work:
 
     `edit` is what the file holds by somebody else's hand. With `parts` it is done in several records, so that an error
     may leave any of these versions instead, and a success too where it leaves out what cannot be read. With a `window`
-    older versions may be pruned. `then` goes on.
+    older versions may be pruned. `then` goes on. What was `damaged` before is repaired before anybody judges. Of work that
+    takes very many calls one in a `stride` fails.
     """
 
     prepare: Callable[[PipelineState], None]
@@ -49,6 +52,8 @@ class Work:
     parts: tuple[list[Document], ...] = ()
     window: int | None = None
     then: Callable[[PipelineState], None] = leave
+    damaged: bool = False
+    stride: int = 1
 
 
 def _counts(state: PipelineState, *numbers: int) -> None:
@@ -134,6 +139,13 @@ WORKS = {
         lambda state: state.delete_backup("keep"),
         [],
     ),
+    "repair": Work(
+        lambda state: (_counts(state, 1), state.close(), _counts(fresh(state.path), 2))[0],
+        lambda state: state.repair(),
+        [],
+        damaged=True,
+        stride=31,
+    ),
     "looking": Work(lambda state: (_counts(state, 1, 2), _forget(state))[0], _look, []),
 }
 
@@ -170,7 +182,8 @@ def test_a_call_that_fails_is_a_typed_error_and_leaves_everything_as_it_was(
 
     def explore(first: int, step: int) -> int:
         explored = 0
-        for number in itertools.count(1 + first, step):
+        stride = scale(WORKS[name].stride, 1)
+        for number in itertools.count(1 + first * stride, step * stride):
             for how in (REFUSALS * 2)[number % len(REFUSALS) :][:each]:
                 folder = memory / f"{number}-{how}"
                 if not _fail_at(WORKS[name], folder, Fault(number, how, lasting=lasting)):
@@ -191,6 +204,9 @@ def _fail_at(work: Work, folder: Path, fault: Fault) -> bool:
     before = [Ack(version.id, version.read()) for version in state.log()][::-1]
     if work.act is _look or not before:
         leave(state)
+        state = fresh(path)
+    if work.damaged:
+        damage_store(state)
         state = fresh(path)
     happened: bool | None = True
     with fault.injected():
@@ -217,6 +233,8 @@ def _judge_after(
 ) -> None:
     in_flight = [work.makes] if happened is not False and work.makes else []
     leave(state)
+    if work.damaged:
+        repair_store(path)
     documents = judge(
         path,
         before,

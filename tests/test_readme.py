@@ -23,7 +23,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
-FIRST, BEFORE, AFTER, EVERY_DAY = blocks("python")
+FIRST, BEFORE, AFTER, EVERY_DAY, MENDING = blocks("python")
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines()]
 GIT_COMMANDS = [line for line in COMMANDS if line.startswith("git ")]
 SETUP_COMMANDS = [line for line in COMMANDS if line.startswith("python3 ")]
@@ -95,6 +95,17 @@ def test_the_everyday_program_runs(tmp_path):
     assert lines[3] == "range(1, 1)"
     assert "redo_commit True" in "\n".join(lines[4:])
     assert lines[-1].startswith("True {")
+
+
+def test_the_mending_program_mends_what_is_damaged(tmp_path):
+    run(FIRST, tmp_path)
+    (tmp_path / ".pipeline/repo/HEAD").unlink()
+
+    lines = run(MENDING, tmp_path)
+
+    assert "HEAD" in lines[0]
+    assert ".pipeline/quarantine/" in lines[1]
+    assert run(MENDING, tmp_path) == []
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from dulwich.objects import ObjectID
 
 from gitstate import files
 from gitstate.errors import StateReadError, store_unreadable
-from gitstate.repository.checkouts import named_by_checkouts
+from gitstate.repository.checkouts import checkouts, named_by
 from gitstate.repository.frame import BRANCH, CONFIG, HEAD, faults
 from gitstate.repository.listing import list_refs
 from gitstate.repository.loose import LooseObjects
@@ -129,6 +129,14 @@ class Repository:
         """
         return self._read(object_id).content
 
+    def raw(self, object_id: str) -> Raw:
+        """An object, checked against its hash.
+
+        Raises:
+            StateReadError: as `read`.
+        """
+        return self._read(object_id)
+
     def commit(self, commit_id: str, made: GitObject | None = None) -> Commit:
         """The commit with this id; who has its object, as the journal does, spares a look into the repository.
 
@@ -181,15 +189,24 @@ class Repository:
         Raises:
             StateReadError: a ref, or the index of a checkout, cannot be read.
         """
-        named = set(named_by_checkouts(self.git_dir)) - {_NOTHING}
+        # What a checkout names and nobody has is lost already.
+        return {*self.refs.all("refs/").values(), *self.checked_out()[0]}
+
+    def checked_out(self) -> tuple[set[str], set[str]]:
+        """The ids that checkouts name, and the logs of refs: of what is there, and of what nobody has.
+
+        Raises:
+            StateReadError: the index of a checkout cannot be read.
+        """
+        folders = checkouts(self.git_dir)
+        named = {each for folder in folders for each in named_by(folder)} - {_NOTHING}
         lacking = {each for each in named if not self.contains(each)}
         if lacking:
             # Just committed it is in the journal alone; and a `git repack` may have taken the pack that we looked into.
             self.forget()
             lacking -= {made.id for made in self._journalled()}
             lacking = {each for each in lacking if not self.contains(each)}
-        # What a checkout names and nobody has is lost already.
-        return {*self.refs.all("refs/").values(), *named - lacking}
+        return named - lacking, lacking
 
     def reachable(self, roots: Iterable[str], ends: Container[str]) -> set[str]:
         """The ids of all objects that `roots` and what they refer to lead to; behind the commits in `ends` is nothing.

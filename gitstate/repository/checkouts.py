@@ -21,24 +21,31 @@ from gitstate.errors import StateReadError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_WORK_TREES: Final = "worktrees"
 _ID: Final = re.compile(rb"\b[0-9a-f]{40}\b")
 
 
-def named_by_checkouts(git_dir: Path) -> Iterator[str]:
-    """The ids that work trees, and logs of refs, below `git_dir` name, whether or not they are there.
+def checkouts(git_dir: Path) -> list[Path]:
+    """The folders in which Git notes what is checked out: that of the repository below `git_dir`, and of each work tree."""
+    return [git_dir, *sorted(git_dir.glob(f"{_WORK_TREES}/*"))]
+
+
+def named_by(checkout: Path, *, logs: bool = True) -> Iterator[str]:
+    """The ids that a checkout names, and the `logs` of where it, or the refs, were, whether or not they are there.
 
     Raises:
-        StateReadError: an index cannot be read; code `"index-unreadable"`.
+        StateReadError: its index cannot be read; code `"index-unreadable"`. Raised last.
         OSError: the system refused.
     """
-    for folder in (git_dir, *sorted(git_dir.glob("worktrees/*"))):
-        texts = [folder / "HEAD", *folder.glob("logs/**/*")]
-        if folder != git_dir:
-            texts += folder.glob("refs/**/*")
-        for path in filter(Path.is_file, texts):
-            with contextlib.suppress(FileNotFoundError):
-                yield from map(bytes.decode, _ID.findall(files.read(path)[0]))
-        yield from _in_index(folder / "index")
+    texts = [checkout / "HEAD"]
+    if logs:
+        texts += checkout.glob("logs/**/*")
+    if checkout.parent.name == _WORK_TREES:
+        texts += checkout.glob("refs/**/*")
+    for path in filter(Path.is_file, texts):
+        with contextlib.suppress(FileNotFoundError):
+            yield from map(bytes.decode, _ID.findall(files.read(path)[0]))
+    yield from _in_index(checkout / "index")
 
 
 def _in_index(path: Path) -> Iterator[str]:

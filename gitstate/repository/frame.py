@@ -24,6 +24,9 @@ HEAD: Final = f"ref: {BRANCH}\n".encode()
 CONFIG: Final = b"[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
 
 _FOLDERS: Final = ("", "objects", "objects/pack", "refs")
+_LINE_OF_CONFIG: Final = re.compile(
+    rb"""[ \t]*(\[[\w.-]+([ \t]+"[^"\0]*")?\])?[ \t]*([a-zA-Z][a-zA-Z0-9-]*[ \t]*(=[^\0]*)?|[#;].*)?\r?"""
+)
 _ID: Final = re.compile(rb"[0-9a-f]{40}")
 _BOOLEANS: Final = {b"true", b"yes", b"on", b"1", b"false", b"no", b"off", b"0", b""}
 _NOT_THERE: Final = {errno.ENOENT, errno.ENOTDIR}
@@ -69,9 +72,20 @@ def content_of(path: Path | str) -> bytes | None:
     try:
         return files.read(path)[0]
     except OSError as error:
-        if error.errno in _NOT_THERE | _SOMETHING_ELSE:
+        if is_damage(error):
             return None
         raise
+
+
+def is_damage(error: OSError) -> bool:
+    """Whether the system says that a file is missing, or something else in its place, and not that it will not tell."""
+    return error.errno in _NOT_THERE | _SOMETHING_ELSE
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether an error says that the system will not tell, so that nothing is known to be damaged."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(cause, OSError) and not is_damage(cause)
 
 
 def _names_something(git_dir: Path, head: bytes) -> bool:
@@ -90,7 +104,8 @@ def _names_something(git_dir: Path, head: bytes) -> bool:
 
 def _usable(config: bytes) -> bool:
     """Whether Git can read it and works with it. What it says beyond that is its owner's."""
-    if b"\0" in config:
+    lines = re.sub(rb"\\\r?\n", b"", config).split(b"\n")
+    if not all(map(_LINE_OF_CONFIG.fullmatch, lines)):
         return False
     try:
         parsed = ConfigFile.from_file(io.BytesIO(config))

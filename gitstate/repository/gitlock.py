@@ -30,7 +30,7 @@ _ABANDONED_SECONDS: Final = 3600.0
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keeps Git from changing the file `path` for a block. Under the state's lock.
+    """Keeps Git from changing the file `path` for a block, in which its folder may be moved. Under the state's lock.
 
     Raises:
         StateWriteError: Git is at it; code `"ref-locked"`.
@@ -44,7 +44,9 @@ def locked(path: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            files.remove(lock)
+            # Where there is another folder by that name now, the lock in it may be Git's.
+            if _is_ours(lock):
+                files.remove(lock)
     finally:
         files.remove(mark)
 
@@ -114,7 +116,13 @@ def _take(mark: Path, lock: Path) -> None:
 
 def _abandoned(lock: Path) -> bool:
     try:
-        age = time.time() - lock.stat().st_mtime
-        return files.read(lock)[0] == _MARK or age > _ABANDONED_SECONDS
+        return _is_ours(lock) or time.time() - lock.stat().st_mtime > _ABANDONED_SECONDS
     except OSError:
+        return False
+
+
+def _is_ours(lock: Path) -> bool:
+    try:
+        return files.read(lock)[0] == _MARK
+    except FileNotFoundError:
         return False

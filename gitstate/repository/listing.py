@@ -73,14 +73,14 @@ def _read_loose(ref: str, content: bytes, found: Listing) -> None:
 
 def _read_packed(content: bytes, found: Listing) -> None:
     lines = content.split(b"\n")
-    for number, line in enumerate(lines):
+    for number, line in enumerate(lines[:-1]):
         row = _ROW.fullmatch(line)
         if row and _is_name(row[2]):
             found.ids.setdefault(os.fsdecode(row[2]), []).append(row[1].decode())
         elif line and not _PEELED.fullmatch(line) and not (number == 0 and _HEADER.fullmatch(line)):
             found.strays.append(line.decode("utf-8", "replace"))
-    if lines[-1]:
-        found.strays.append("its last line has no end")
+    if lines[-1]:  # it has no end, so nobody knows of which ref it was to speak
+        found.strays.append(lines[-1].decode("utf-8", "replace"))
     names = [row[2] for row in map(_ROW.fullmatch, lines) if row]
     if b" sorted" in lines[0] and any(one >= other for one, other in pairwise(names)):
         found.strays.append("the names are not in their order")

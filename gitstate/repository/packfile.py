@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 HEADER_SIZE: Final = 12
 CHECKSUM_SIZE: Final = 20
 
-_LONGEST_ENTRY_HEADER: Final = 64
+LONGEST_ENTRY_HEADER: Final = 64
 _LONGEST_CHAIN: Final = 4096
 """As long as Git makes them."""
 
@@ -55,7 +55,22 @@ class Held(NamedTuple):
     compressed: bytes
 
 
-class _Entry(NamedTuple):
+class EntryHeader(NamedTuple):
+    """How an object begins in a pack: the number of its type, its size, and how many bytes all this takes.
+
+    A delta is against what begins so many bytes before it, its `distance`, or against the object of that `name`.
+    """
+
+    kind: int
+    size: int
+    length: int
+    distance: int = 0
+    name: bytes = b""
+
+
+class Entry(NamedTuple):
+    """An object, or a delta against what begins at `base`, and how that is compressed."""
+
     kind: int
     base: int | None
     content: bytes
@@ -70,14 +85,16 @@ class PackFile:
         end: where the objects end.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Opens it, and reads the index.
+    def __init__(self, path: Path, index: Index | None = None) -> None:
+        """Opens it, and reads the index unless one is given.
 
         Raises:
             ValueError: the index is damaged.
             OSError: the system refused.
         """
-        self.index = Index(files.read(path.with_suffix(".idx"))[0])
+        if index is None:
+            index = Index(files.read(path.with_suffix(".idx"))[0])
+        self.index = index
         self._file = path.open("rb", buffering=0)
         try:
             self.end = os.fstat(self._file.fileno()).st_size - CHECKSUM_SIZE
@@ -193,38 +210,27 @@ class PackFile:
             at, depth = base, depth + 1
         return depth
 
-    def _entry(self, at: int) -> _Entry:
-        header = self._bytes(at, _LONGEST_ENTRY_HEADER)
-        byte = header[0]
-        kind, size, shift, place = byte >> 4 & 7, byte & 15, 4, 1
-        while byte & 0x80:
-            byte = header[place]
-            size |= (byte & 0x7F) << shift
-            shift, place = shift + 7, place + 1
-        base = None
-        if kind == OFS_DELTA:
-            byte = header[place]
-            distance, place = byte & 0x7F, place + 1
-            while byte & 0x80:
-                byte = header[place]
-                distance, place = distance + 1 << 7 | byte & 0x7F, place + 1
-            base = at - distance
-        elif kind == REF_DELTA:
-            base = self.index.find(header[place : place + NAME_SIZE])
+    def _entry(self, at: int) -> Entry:
+        kind, size, length, distance, name = entry_header(self._bytes(at, LONGEST_ENTRY_HEADER))
+        base = at - distance if kind == OFS_DELTA else None
+        if kind == REF_DELTA:
+            base = self._place(name)
             if base is None:
                 raise ValueError("a delta is against an object of another pack")
-            place += NAME_SIZE
-        content, compressed = self._inflated(at + place, size)
+        content, compressed = self._inflated(at + length, size)
         if len(content) != size:
             raise ValueError("an object has another size than its header says")
-        return _Entry(kind, base, content, compressed)
+        return Entry(kind, base, content, compressed)
+
+    def _place(self, name: bytes) -> int | None:
+        return self.index.find(name)
 
     def _inflated(self, at: int, size: int) -> tuple[bytes, bytes]:
         """What is compressed at a place, unpacked to about `size` bytes, and as it is there."""
         inflating = zlib.decompressobj()
         content, compressed = b"", b""
         while not inflating.eof:
-            piece = self._bytes(at + len(compressed), size + size // 1000 + _LONGEST_ENTRY_HEADER)
+            piece = self._bytes(at + len(compressed), size + size // 1000 + LONGEST_ENTRY_HEADER)
             if not piece:
                 raise ValueError("it ends in the middle of an object")
             content += inflating.decompress(piece)
@@ -247,3 +253,28 @@ class PackFile:
         while self._recent_size > _KEPT and len(self._recent) > _KEPT_ALWAYS:
             oldest = next(iter(self._recent))
             self._recent_size -= len(self._recent.pop(oldest)[1])
+
+
+def entry_header(content: bytes | memoryview) -> EntryHeader:
+    """The header of an object in a pack that `content` begins with.
+
+    Raises:
+        IndexError: it ends before that does.
+    """
+    byte = content[0]
+    kind, size, shift, place = byte >> 4 & 7, byte & 15, 4, 1
+    while byte & 0x80:
+        byte = content[place]
+        size |= (byte & 0x7F) << shift
+        shift, place = shift + 7, place + 1
+    if kind == REF_DELTA:
+        name = bytes(content[place : place + NAME_SIZE])
+        return EntryHeader(kind, size, place + NAME_SIZE, name=name)
+    if kind != OFS_DELTA:
+        return EntryHeader(kind, size, place)
+    byte = content[place]
+    distance, place = byte & 0x7F, place + 1
+    while byte & 0x80:
+        byte = content[place]
+        distance, place = distance + 1 << 7 | byte & 0x7F, place + 1
+    return EntryHeader(kind, size, place, distance)

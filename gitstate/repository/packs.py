@@ -208,6 +208,15 @@ class Packs:
                         found.update(pack.index.ids(prefix))
                 return found
 
+    def raws(self) -> Iterator[Raw]:
+        """The objects of all packs.
+
+        Raises:
+            StateReadError: a pack is damaged.
+        """
+        for path in self._paths():
+            yield from self._contents(path)
+
     def write_whole(self, raws: Iterable[Raw], file: BinaryIO) -> None:
         """Writes a pack of all that the packs hold, and of objects, into `file`. Not flushed.
 
@@ -254,7 +263,9 @@ class Packs:
 
     def _paths(self) -> list[Path]:
         """The packs that Git reads, whatever their names."""
-        found = sorted(self._directory.glob("*.pack"))
+        # Not a glob, which takes a folder that the system does not let us look into for an empty one.
+        names = sorted(name for name in os.listdir(self._directory) if name.endswith(".pack"))
+        found = (self._directory / name for name in names)
         return [path for path in found if path.with_suffix(".idx").exists()]
 
     def _weights(self) -> Iterator[tuple[int, int, Path]]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _ID: Final = re.compile(r"[0-9a-f]{40}")
 _LOCK_WAIT_SECONDS: Final = 0.1
 _LOCK_ABANDONED_SECONDS: Final = 3600.0
-_SYMBOLIC: Final = b"ref: "
+_SYMBOLIC: Final = b"ref:"
 _SPARE: Final = "gitstate-spare-"
 _OLDER: Final = "gitstate-older-"
 _FLAGS: Final = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import oracle
 from disk import MODELS, Disk, Image
-from oracle import KILLED, Ack, Document, Tell, file_calls, fork, fresh, judge, leave
+from oracle import KILLED, Ack, Document, Tell, file_calls, fork, fresh, judge, leave, repair_store
 from recorder import Event, Recorder, Told
 from workloads import WORKLOADS, Diary, Workload
 
@@ -37,6 +37,7 @@ class Expected:
     edit: Document | None = None
     names: dict[str, Document] = field(default_factory=dict)
     window: int | None = None
+    damaged: bool = False
 
     def hear(self, said: dict[str, Any]) -> None:
         """Takes in what the workload says."""
@@ -53,6 +54,8 @@ class Expected:
             self.names[name] = document
         if "forgets" in said:
             del self.names[said["forgets"]]
+        if "damages" in said:
+            self.damaged = True
         if "keeps" in said:
             self.window = said["keeps"]
 
@@ -132,12 +135,14 @@ def judge_state(
         if recover:
             recorder = Recorder(os.fspath(folder), numbers)
             with recorder.recording():
-                for name in expected:
-                    _recover(_path(folder, name), number)
+                for name, wanted in expected.items():
+                    _recover(_path(folder, name), number, repair=wanted.damaged)
             recorded = recorder.events
             expected = {name: wanted.recovering() for name, wanted in expected.items()}
         for name, wanted in expected.items():
             path = _path(folder, name)
+            if wanted.damaged:
+                repair_store(path, twice=number % STOCK_GIT_EVERY == 0)
             judge(
                 path,
                 wanted.acknowledged,
@@ -161,8 +166,10 @@ def _path(folder: Path, name: str) -> Path:
     return below / name if below.is_dir() else folder / name
 
 
-def _recover(path: Path, number: int) -> None:
+def _recover(path: Path, number: int, *, repair: bool) -> None:
     state = fresh(path)
+    if repair:
+        state.repair()
     if number % 2:
         state.read()
     state.create_backup()

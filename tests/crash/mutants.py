@@ -455,6 +455,35 @@ MUTANTS: Final = {
         "",
         "tests/test_refs.py",
     ),
+    # -- repair
+    "the old repository goes before the new one is flushed": Mutant(
+        "swap.py",
+        "    files.sync_tree(folder)\n",
+        "",
+        EXPLORER,
+        _explored("repairs"),
+    ),
+    "the old journal is not kept": Mutant(
+        "swap.py",
+        '            files.write_new(folder / "kept" / path.name, content, like=status)\n',
+        "            pass\n",
+        "tests/test_repair.py",
+        "put_aside",
+    ),
+    "a repair that was interrupted is not gone on with": Mutant(
+        "swap.py",
+        '            if _FOLDER.fullmatch(name) and os.path.lexists(store / name / "old"):\n',
+        "            if False:\n",
+        "tests/test_repair.py",
+        "kill_in_the_swap",
+    ),
+    "what Git does beside a repair is not noticed": Mutant(
+        "repair/__init__.py",
+        "                if seen == self._look():\n",
+        "                if True:\n",
+        "tests/test_repair.py",
+        "git_does_beside",
+    ),
     # -- retention
     "the file that tells Git where history begins is not flushed": Mutant(
         "repository/gitlock.py",
@@ -486,7 +515,7 @@ MUTANTS: Final = {
     ),
     "what checkouts name is given back": Mutant(
         "repository/__init__.py",
-        'return {*self.refs.all("refs/").values(), *named - lacking}',
+        'return {*self.refs.all("refs/").values(), *self.checked_out()[0]}',
         'return {*self.refs.all("refs/").values()}',
         "tests/test_retention.py",
         "checkout",

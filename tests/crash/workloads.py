@@ -49,6 +49,10 @@ class Diary:
         """From here on no version needs to have this name."""
         self._tell({"file": self._name, "forgets": name})
 
+    def damages(self) -> None:
+        """From here on the store may be damaged, and everything must be found once it is repaired."""
+        self._tell({"file": self._name, "damages": True})
+
     def keeps(self, window: int) -> None:
         """So many versions before the current one must be there, and older ones may be pruned."""
         self._tell({"file": self._name, "keeps": window})
@@ -248,6 +252,33 @@ def imports(path: Path, diary: Diary) -> None:
     _write(state, diary, {"n": 5})
 
 
+def repairs(path: Path, diary: Diary) -> None:
+    """Damage all over a store, of which nothing is lost: what is damaged is in the journal or in a pack as well."""
+    state = PipelineState(path)
+    _write(state, diary, {"n": 1})
+    state.create_backup("keep")
+    diary.named("keep", {"n": 1})
+    state.close()
+    _write(state, diary, {"n": 2})
+    diary.damages()
+    (pack,) = state.git_dir.glob("objects/pack/*.idx")
+    loose = min(state.git_dir.glob("objects/[0-9a-f][0-9a-f]/*"))
+    for damaged, content in (
+        (pack, pack.read_bytes()[:-1]),
+        (loose, b""),
+        (state.git_dir / "refs/heads/other", b"12" * 20),
+    ):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(damaged)
+        descriptor = os.open(damaged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        os.write(descriptor, content)
+        os.fsync(descriptor)
+        os.close(descriptor)
+    os.unlink(state.git_dir / "HEAD")
+    state.repair()
+    _write(state, diary, {"n": 3})
+
+
 def two_files(path: Path, diary: Diary) -> None:
     state, other = PipelineState(path), PipelineState(path.with_name("other.json"))
     beside = Diary(diary._tell, other.path)
@@ -310,6 +341,7 @@ WORKLOADS = {
         full_journals,
         without_versions,
         imports,
+        repairs,
         two_files,
     )
 } | {

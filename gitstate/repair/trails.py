@@ -1,0 +1,212 @@
+"""Trails: what is left of the audit trail: the archive of pruned versions, the notes of failures, what was imported.
+
+Nothing names a line of these by the id of its commit, so what is left can be put into commits anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from gitstate import trailers
+from gitstate.audit import archived_line, is_lost, lost_line
+from gitstate.draft import ARCHIVE, KEPT
+from gitstate.repository import EMPTY_TREE, make_commit
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Container, Iterable, Iterator, Mapping
+    from datetime import datetime
+
+    from gitstate.record import GitObject
+    from gitstate.repair.lineage import Lineage
+    from gitstate.repair.remains import Remains
+    from gitstate.repository import Commit
+
+_IMPORTS: Final = (b"backups.", b"lines.")
+
+
+class Archives:
+    """The lines of all archives that are left.
+
+    Attributes:
+        lines: as they stand there, by the numbers of the versions.
+        whole: the commit of the archive that counted, if all of it can be had.
+        last: the number of the newest version that was pruned; None where nothing says so.
+    """
+
+    def __init__(self, remains: Remains, ids: Iterable[str]) -> None:
+        """Reads that of the ref, which may be at any of `ids`, the best first."""
+        self._remains = remains
+        self.lines: dict[int, bytes] = {}
+        found = [each for each in map(remains.commit, ids) if each]
+        for each in found:
+            self._take(self._lines(each.tree))
+        self.whole = next((each.id for each in found if remains.closed(each.id)), None)
+        self.last = found[0].note.serial if found else None
+
+    def add_others(self, known: Container[str], claimed: Collection[str]) -> None:
+        """Reads those that no ref names any more, or of which only files are left.
+
+        They are ours as far as lines of them are of versions that are `known`, or that stand in others of ours. Those of
+        `claimed` commits are somebody else's.
+        """
+        remains = self._remains
+        theirs = {remains.commits[each].tree for each in claimed if each in remains.commits}
+        ahead = {tree: self._lines(tree) for tree in remains.lists if tree not in theirs}
+        while True:
+            ids = set(self.commits())
+            ours = {
+                tree
+                for tree, lines in ahead.items()
+                if any(at in known or at in ids for at in map(_commit_of, lines.values()))
+            }
+            if not ours:
+                break
+            for tree in sorted(ours, key=lambda each: len(ahead[each]), reverse=True):
+                self._take(ahead.pop(tree))
+                if self.last is None:
+                    self._adopt(tree)
+        if self.last is None:
+            self.last = max(self.lines, default=None)
+
+    def commits(self) -> Iterator[str]:
+        """The versions that the lines are of."""
+        yield from filter(None, map(_commit_of, self.lines.values()))
+
+    def pruned(self) -> set[str]:
+        """Those among them that were pruned, and not lost."""
+        lines = map(json.loads, self.lines.values())
+        return {line.get("commit") for line in lines if not is_lost(line)}
+
+    def ids(self, lineage: Lineage, serials: Mapping[str, int]) -> dict[int, str]:
+        """The ids of versions, by their numbers, wherever they stand; `serials` are those that were written down."""
+        lines = {serial: _commit_of(line) for serial, line in self.lines.items()}
+        found = {serial: at for serial, at in lines.items() if at}
+        found |= {serial: at for at, serial in serials.items()}
+        found |= {each.note.serial: each.id for each in lineage.own.values()}
+        return found
+
+    def draw(self, lineage: Lineage, serials: Mapping[str, int], named: Collection[str]) -> int:
+        """Sees that there is a line for each version before the oldest of a lineage; of how many nothing is known.
+
+        A version that is among the `named` can be read, and its line is made of that.
+        """
+        own, oldest, last = lineage.own, lineage.oldest, self.last or 0
+        newer = lineage.line[-1]
+        ids = self.ids(lineage, serials)
+        if newer.parents and newer.parents[0] not in own:
+            ids[oldest - 1] = newer.parents[0]
+        moment = newer.note.time.isoformat(timespec="microseconds")
+        unknown = 0
+        for serial in range(oldest - 1, 0, -1):
+            at = ids.get(serial)
+            commit = own.get(at or "")
+            if commit is not None and at in named:
+                line = archived_line(commit)
+            elif serial <= last and serial in self.lines:
+                line = self.lines[serial]
+            else:
+                line = lost_line(serial, commit, at, moment)
+                unknown += commit is None
+            moment = json.loads(line)["timestamp"]
+            self.lines[serial] = line
+        return unknown
+
+    def _adopt(self, tree: str) -> None:
+        """Takes for the archive that counted the commit that holds a tree, if there is one."""
+        found = [
+            each
+            for each in self._remains.commits.values()
+            if each.tree == tree and each.note.extra.get(KEPT) == ARCHIVE
+        ]
+        if found:
+            self.last = found[0].note.serial
+            self.whole = found[0].id if self._remains.closed(found[0].id) else None
+
+    def _take(self, lines: Mapping[int, bytes]) -> None:
+        self.lines = {**lines, **self.lines}
+
+    def _lines(self, tree: str) -> dict[int, bytes]:
+        found = {}
+        self._remains.read(tree)  # if it is had elsewhere, it is told only then what it is
+        for name, blob in sorted(self._remains.lists.get(tree, {}).items()):
+            raw = self._remains.read(blob) if name[:1].isdigit() else None
+            for line in raw.content.splitlines(keepends=True) if raw else ():
+                with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+                    found[int(json.loads(line)["serial"])] = line
+        return found
+
+
+def trail_left(
+    remains: Remains, ids: Collection[str], claimed: Collection[str], *, failures: bool
+) -> tuple[list[Commit], bool]:
+    """The events of the trail, oldest first, and whether it is whole. It may be at any of `ids`, the best first.
+
+    Where it has a hole: all events that are left, and that nobody else's refs have `claimed`.
+    """
+    trails = [remains.ancestors(at) for at in ids]
+    whole = [trail for trail in trails if trail and not trail[-1].parents]
+    if whole and trails[0] is whole[0]:
+        longer = (trail for trail in whole if any(each.id == whole[0][0].id for each in trail))
+        return max(longer, key=len)[::-1], True
+    events = {
+        # The same line may have been put behind another one by an earlier repair.
+        trailers.encode(each.note): each
+        for each in list(remains.commits.values())
+        if each.tree == EMPTY_TREE
+        and each.id not in claimed
+        and ("Reason" in each.note.extra) == failures
+    }
+    return sorted(events.values(), key=_place), False
+
+
+def joined(events: Iterable[Commit]) -> tuple[list[GitObject], str | None]:
+    """The events behind each other: the commits that are to be made for that, and the last one's id.
+
+    An event may be a version whose state is lost: what its commit says is kept.
+    """
+    made: list[GitObject] = []
+    tip: str | None = None
+    for each in events:
+        parents = (tip,) if tip else ()
+        if (each.tree, each.parents) == (EMPTY_TREE, parents):
+            tip = each.id
+        else:
+            made.append(make_commit(EMPTY_TREE, parents, each.author, each.note))
+            tip = made[-1].id
+    return made, tip
+
+
+def imports_left(
+    remains: Remains, ids: Iterable[str], claimed: Collection[str]
+) -> tuple[dict[bytes, str], dict[str, str], bool]:
+    """The files of what was imported that can be had, what its commit says, and whether all of them can."""
+    commits = [each for each in map(remains.commit, ids) if each]
+    theirs = {remains.commits[each].tree for each in claimed if each in remains.commits}
+    for each in commits:
+        remains.read(each.tree)
+    trees = [each.tree for each in commits if each.tree in remains.lists] or [
+        tree
+        for tree, entries in remains.lists.items()
+        if tree not in theirs and all(name.startswith(_IMPORTS) for name in entries)
+    ]
+
+    def weight(entries: dict[bytes, str]) -> int:
+        raws = map(remains.read, entries.values())
+        return sum(len(raw.content) for raw in raws if raw is not None)
+
+    # Nothing is ever taken out of it, so that the largest one is the newest.
+    entries = max((remains.lists[tree] for tree in trees), key=weight, default={})
+    left = {name: blob for name, blob in entries.items() if remains.has(blob)}
+    said = commits[0].note.extra if commits else {}
+    extra = {key: value for key, value in said.items() if key != KEPT}
+    return left, extra, bool(entries) and len(left) == len(entries)
+
+
+def _commit_of(line: bytes) -> Any:
+    return json.loads(line).get("commit")
+
+
+def _place(event: Commit) -> tuple[int, datetime]:
+    return event.note.serial, event.note.time

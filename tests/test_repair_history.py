@@ -1,0 +1,414 @@
+"""Repair: which history it is that goes on, and what is kept of all that does not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from oracle import fresh, git, journal_of, leave, needs_git
+from wrecks import (
+    flip,
+    judge_repaired,
+    loose_file,
+    numbers,
+    other_store,
+    pruned,
+    small,
+    take_in,
+    unpack,
+)
+
+from gitstate import PipelineState, RepairReport, StateReadError, StateWriteError
+
+pytestmark = needs_git
+
+
+def operations(state: PipelineState) -> list[str]:
+    return [line["operation"] for line in state.get_transaction_history(None)]
+
+
+def forget_where_it_was(path: Path) -> None:
+    """Takes away all that says where the branch was, but its ref."""
+    journal_of(path).unlink()
+    (path.parent / ".pipeline/serials").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_where_only_the_ref_is_left_it_is_believed(edited: bool, path: Path):
+    state = pruned(path)
+    before = operations(state)
+    state.close()
+    forget_where_it_was(path)
+    if edited:
+        path.write_text('{"n": "edited"}')
+
+    report = fresh(path).repair()
+
+    assert report.ok
+    assert numbers(fresh(path))[-3:] == [10, 9, 8]
+    assert operations(fresh(path))[-len(before) :] == before
+    judge_repaired(path, {})
+
+
+def test_a_journal_that_is_older_than_the_refs_takes_nothing_back(path: Path, tmp_path: Path):
+    """As in a copy that was made beside a writer."""
+    state = small(path)
+    older = journal_of(path).read_bytes()
+    for number in (7, 8):
+        state.write({"n": number})
+    with pytest.raises(ZeroDivisionError), state.transaction():
+        _ = 1 / 0
+    state.write({"n": 9})
+    before = operations(state)
+    leave(state)
+    journal_of(path).write_bytes(older)
+
+    report = fresh(path).repair()
+
+    assert report.ok
+    assert numbers(fresh(path)) == [9, 8, 7, 6, 5, 4, 3, 2, 1]
+    assert operations(fresh(path)) == before
+    judge_repaired(path, {})
+
+
+def lose_all_states(path: Path, state: PipelineState) -> None:
+    unpack(state)
+    for version in state.log():
+        loose_file(state, f"{version.id}:{path.name}").unlink(missing_ok=True)
+    journal_of(path).unlink()
+
+
+def test_where_no_state_is_left_the_state_file_is_one_behind_them_and_the_lines_stay(path: Path):
+    state = fresh(path, max_backups=2)
+    for number in range(1, 11):
+        state.write({"n": number})
+    state.prune()
+    before = operations(state)
+    lose_all_states(path, state)
+    path.write_text('{"n": "left"}')
+
+    report = fresh(path).repair()
+
+    assert [line.split(" (")[0] for line in report.lost] == [
+        "version 8",
+        "version 9",
+        "version 10",
+    ]
+    state = fresh(path)
+    assert [version.serial for version in state.log()] == [11]
+    assert state.read(at="HEAD") == {"n": "left"}
+    assert operations(state) == ["repair_commit", *before]
+    for number in range(3):
+        state.write({"n": number})
+    leave(state)
+    # What is damaged later is mended without a look back.
+    (state.git_dir / "HEAD").unlink()
+    judge_repaired(path, {})
+    assert operations(fresh(path))[-len(before) :] == before
+
+
+def test_lines_of_versions_whose_states_are_lost_behind_the_newest_stay(path: Path):
+    state = small(path)
+    before = operations(state)
+    state.close()
+    unpack(state)
+    for name in ("HEAD", "HEAD~1"):
+        loose_file(state, f"{name}:{path.name}").unlink()
+    path.write_text('{"n": "edited"}')
+
+    fresh(path).repair()
+
+    state = fresh(path)
+    assert numbers(state) == ["edited", 4, 3, 2, 1]
+    assert sorted(operations(state)) == sorted(["external_edit_commit", *before])
+    judge_repaired(path, {})
+
+
+def test_what_is_whole_in_a_damaged_record_is_taken_out_of_it(path: Path):
+    state = small(path)
+    state.write({"n": 7, "text": "x" * 100})
+    for name in (f"HEAD:{path.name}", "HEAD"):
+        loose_file(state, name).unlink()
+    journal = journal_of(path)
+    leave(state)
+    # In the name of a ref, so that the record's sum is wrong and its objects are right.
+    flip(journal, journal.read_bytes().rindex(b"refs/heads/main"))
+
+    report = fresh(path).repair()
+
+    assert report.ok, report
+    assert numbers(fresh(path)) == [7, 6, 5, 4, 3, 2, 1]
+    judge_repaired(path, {})
+
+
+@pytest.mark.parametrize("store", ["gone", "empty", "whole but for the repository"])
+def test_another_repository_is_enough(store: str, path: Path, tmp_path: Path):
+    state = pruned(path)
+    take_in(state)
+    before = operations(state)
+    state.close()
+    names = {name: version.id for name, version in state._history.named().items()}
+    mirror = tmp_path / "mirror"
+    shutil.copytree(state.git_dir, mirror)
+    if store == "whole but for the repository":
+        shutil.rmtree(state.git_dir)
+        journal_of(path).unlink()
+    else:
+        shutil.rmtree(state.git_dir.parent)
+        if store == "empty":
+            state.git_dir.parent.mkdir(mode=0o700)
+
+    report = fresh(path).repair(mirror)
+
+    assert report.ok, report
+    state = fresh(path)
+    assert numbers(state) == [10, 9, 8]
+    assert operations(state) == before
+    assert {name: state._history.named()[name].id for name in names} == names
+    judge_repaired(path, {})
+
+
+def test_an_archive_that_no_ref_names_is_ours_only_if_it_has_our_versions(
+    path: Path, tmp_path: Path
+):
+    state = small(path)
+    before = operations(state)
+    state.close()
+    theirs = pruned_other(tmp_path / "other")
+    git(state, "fetch", "-q", str(theirs.git_dir), "refs/audit/archive")
+    journal_of(path).unlink()
+
+    report = fresh(path).repair()
+
+    assert report.ok
+    assert numbers(fresh(path)) == [6, 5, 4, 3, 2, 1]
+    assert operations(fresh(path)) == before
+    judge_repaired(path, {})
+
+
+def pruned_other(folder: Path) -> PipelineState:
+    state = other_store(folder)
+    fresh(state.path, max_backups=2, schema=None).close()
+    state = PipelineState(state.path, max_backups=2, schema=None)
+    state.prune()
+    return state
+
+
+def test_a_pruned_version_does_not_come_back(path: Path):
+    state = fresh(path, max_backups=6)
+    for number in range(1, 9):
+        state.write({"n": number})
+    state.close()
+    for number in range(9, 20):
+        state.write({"n": number})
+        state.close()
+        # An end of an earlier window stays until space is given back.
+        if len((state.git_dir / "shallow").read_text().split()) > 1:
+            break
+    else:
+        pytest.fail("no end of an earlier window is left")
+    (state.git_dir / "HEAD").unlink()
+
+    report = fresh(path).repair()
+
+    assert report.ok
+    assert not fresh(path)._history.named()
+    judge_repaired(path, {})
+
+
+def test_a_hole_in_the_numbers_is_as_long_as_they_say(path: Path):
+    state = small(path)
+    state.close()
+    commit = git(state, "cat-file", "commit", "HEAD").decode()
+    made = git(
+        state,
+        *("hash-object", "-t", "commit", "-w", "--stdin"),
+        input=commit.replace("Serial: 6", "Serial: 20")
+        .replace(
+            git(state, "rev-parse", "HEAD~1").decode().strip(),
+            git(state, "rev-parse", "HEAD").decode().strip(),
+        )
+        .encode(),
+    )
+    git(state, "update-ref", "refs/heads/main", made.decode().strip())
+    forget_where_it_was(path)
+
+    report = fresh(path).repair()
+
+    assert "versions 7 to 19: all of it is gone" in report.lost
+    assert [version.serial for version in fresh(path).log()] == [20]
+    judge_repaired(path, {})
+
+
+def test_a_line_that_was_put_behind_another_one_is_one_line(path: Path):
+    state = small(path)
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError), state.transaction():
+            _ = 1 / 0
+    state.write({"n": 7})
+    state.close()
+    for _ in range(2):
+        unpack(state)
+        loose_file(state, "refs/audit/failures").unlink()
+        fresh(path).repair()
+    lines = [
+        line["timestamp"] for line in fresh(path).get_transaction_history() if not line["success"]
+    ]
+
+    assert len(lines) == len(set(lines)) == 2
+    judge_repaired(path, {})
+
+
+# -- what is somebody else's ---------------------------------------------------------------------------------------
+
+
+def commit(state: PipelineState, *parents: str) -> str:
+    """A commit that is none of gitstate's."""
+    arguments = [each for parent in parents for each in ("-p", parent)]
+    tree = git(state, "rev-parse", "HEAD^{tree}").decode().strip()
+    made = git(state, "commit-tree", tree, *arguments, "-m", f"on {len(parents)}")
+    return made.decode().strip()
+
+
+@pytest.mark.parametrize("lost", ["the newest", "the ref", "one between"])
+def test_what_is_left_of_somebodys_branch_is_kept(lost: str, path: Path):
+    state = small(path)
+    state.close()
+    oldest = commit(state)
+    older = commit(state, oldest)
+    newer = commit(state, older)
+    newest = commit(state, newer)
+    git(state, "update-ref", "refs/heads/theirs", newest)
+    if lost == "the ref":
+        (state.git_dir / "refs/heads/theirs").write_text("torn")
+    else:
+        loose_file(state, newest if lost == "the newest" else newer).unlink()
+
+    report = fresh(path).repair()
+
+    assert any("heads/theirs" in line or "history ends there" in line for line in report.lost)
+    fresh(path).prune()
+    git(state, "gc", "-q", "--prune=now")
+    for each in (oldest, older):
+        assert git(state, "cat-file", "-t", each).decode().strip() == "commit"
+    judge_repaired(path, {})
+
+
+@pytest.mark.parametrize("lost", ["what it is at", "what that is built on"])
+def test_a_work_tree_that_is_at_something_lost_is_put_aside(lost: str, path: Path, tmp_path: Path):
+    state = small(path)
+    state.close()
+    base = commit(state)
+    at = commit(state, base)
+    git(state, "worktree", "add", "-q", "--detach", str(tmp_path / "tree"), at)
+    loose_file(state, at if lost == "what it is at" else base).unlink()
+    assert not fresh(path).verify().ok
+
+    report = fresh(path).repair()
+
+    assert not report.ok
+    assert (state.git_dir / "worktrees/tree").exists() == (lost != "what it is at")
+    fresh(path).prune()
+    judge_repaired(path, {})
+
+
+# -- beside others -------------------------------------------------------------------------------------------------
+
+
+def test_while_git_writes_the_packed_refs_it_is_refused_and_what_git_leaves_is_not_taken(
+    path: Path,
+):
+    state = small(path)
+    state.close()
+    git(state, "pack-refs", "--all")
+    (state.git_dir / "HEAD").unlink()
+    beside = state.git_dir / "packed-refs.new"
+    beside.write_bytes(b"")
+    lock = state.git_dir / "packed-refs.lock"
+    lock.write_bytes(b"")
+
+    with pytest.raises(StateWriteError) as raised:
+        fresh(path).repair()
+
+    assert raised.value.code == "ref-locked"
+    assert not list(state.git_dir.parent.glob("repair.*"))
+    lock.unlink()
+    assert fresh(path).repair().ok
+    assert not beside.exists()
+    judge_repaired(path, {})
+
+
+def test_of_two_repairs_one_repairs(path: Path, monkeypatch: pytest.MonkeyPatch):
+    state = small(path)
+    state.close()
+    (state.git_dir / "HEAD").unlink()
+    other: list[RepairReport] = []
+    maintaining = "gitstate.repair.maintaining"
+    from gitstate.checkpoint import maintaining as real
+
+    def first(*arguments: object) -> object:
+        if not other:
+            other.append(RepairReport())
+            other.append(fresh(path).repair())
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(maintaining, first)
+
+    assert fresh(path).repair() == RepairReport()
+    assert other[1].ok
+    assert other[1].mended
+
+
+def test_a_link_is_not_taken_for_a_repair_that_was_interrupted(path: Path, tmp_path: Path):
+    state = small(path)
+    state.close()
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "old").mkdir(parents=True)
+    state.git_dir.rename(elsewhere / "repo")
+    (state.git_dir.parent / f"repair.{'0' * 16}").symlink_to(elsewhere)
+
+    with pytest.raises(StateReadError):
+        fresh(path).write({"n": 7})
+
+    assert (elsewhere / "repo").is_dir()
+
+
+@pytest.mark.parametrize("name", ["serials", "format", "settings.json"])
+def test_a_folder_in_the_place_of_a_file_is_put_aside(name: str, path: Path):
+    state = small(path)
+    state.close()
+    place = state.git_dir.parent / name
+    place.unlink(missing_ok=True)
+    place.mkdir()
+    (place / "mine").write_text("kept")
+    (state.git_dir / "HEAD").unlink()
+
+    report = fresh(path).repair()
+
+    assert report.ok
+    (kept,) = state.git_dir.parent.glob(f"quarantine/*/kept/{name}/mine")
+    assert kept.read_text() == "kept"
+    judge_repaired(path, {})
+
+
+def test_one_that_is_refused_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch):
+    state = small(path)
+    state.close()
+    (state.git_dir / "HEAD").unlink()
+    rename: Callable[..., None] = os.rename
+
+    def refuse(source: object, target: object) -> None:
+        if str(target).endswith("/old"):
+            raise OSError(28, "No space left on device")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    with pytest.raises(StateWriteError):
+        fresh(path).repair()
+    monkeypatch.undo()
+
+    assert not list(state.git_dir.parent.glob("repair.*"))
+    judge_repaired(path, {})
