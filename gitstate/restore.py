@@ -1,17 +1,19 @@
 """Restore: an earlier state, or a part of one, is committed on top. History is never rewound, so each can be undone.
 
 An undo says which version it takes back, and whose state it shows; a redo, which undo. So where things stand is told from
-the newest version alone, by whichever handle made it.
+the newest version alone, by whichever handle made it. A prune may take the version that a state was first made by: then
+an undo or redo that shows the same stands for it, as long as one is kept.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Final
 
 from gitstate import codec
 from gitstate import pointer as pointers
 from gitstate.diff import MISSING, same
-from gitstate.errors import Problem, StateValidationError
+from gitstate.errors import Problem, StateValidationError, VersionNotFoundError
 from gitstate.history import value_at
 from gitstate.version import SHORT_ID_LENGTH
 
@@ -98,7 +100,7 @@ class Restorer:
         """Commits the state before the last change that has not been undone yet, and gives that new version.
 
         Raises:
-            VersionNotFoundError: nothing is left to undo, or that is pruned; nothing was changed.
+            VersionNotFoundError: nothing is left to undo, or no version that is kept shows that state; nothing was changed.
             StateError: as a transaction; nothing was changed.
         """
         with self._writer.changing("undo", timeout) as found:
@@ -111,7 +113,7 @@ class Restorer:
         """Commits the state that the last undo took back, and gives that new version.
 
         Raises:
-            VersionNotFoundError: nothing is left to redo, or that is pruned; nothing was changed.
+            VersionNotFoundError: nothing is left to redo, or no version that is kept shows that state; nothing was changed.
             StateError: as a transaction; nothing was changed.
         """
         with self._writer.changing("redo", timeout) as found:
@@ -137,29 +139,56 @@ class Restorer:
 
     def _undoable(self, draft: Draft) -> tuple[Commit, Commit]:
         """The change to undo, and the version whose state was there before it."""
-        if draft.head is not None:
-            undone = self._stands_for(draft.head.commit)
-            if undone.parents:
-                return undone, self._stands_for(self._history.kept(undone.parents[0]))
-        raise self._history.not_found("undo", "There is nothing left to undo")
+        if draft.head is None:
+            raise self._nothing_left("undo")
+        undone = self._stands_for(draft.head.commit)
+        return undone, self._stands_for(self._before(undone, draft.head.commit))
+
+    def _before(self, undone: Commit, head: Commit) -> Commit:
+        """A version that shows the state before that which `undone` and `head` show."""
+        if undone.parents and not _moves(undone):
+            with contextlib.suppress(VersionNotFoundError):
+                return self._history.kept(undone.parents[0])
+        # What came first is gone, but an undo or redo since may have shown the same. Whatever is no undo is a step
+        # forward from its parent, and each undo takes one back: they pair as brackets do.
+        steps, commit = 1, head
+        while steps:
+            if not commit.parents:
+                raise self._nothing_left("undo")
+            steps += 1 if _UNDOES in commit.note.extra else -1
+            commit = self._history.kept(commit.parents[0])
+        return commit
 
     def _redoable(self, draft: Draft) -> tuple[Commit, Commit]:
-        """The undo to take back, and the version that it undid."""
+        """The undo to take back, and a version whose state it took back."""
         commit = draft.head.commit if draft.head is not None else None
         while commit is not None and _REDOES in commit.note.extra:
             # What that undo was built on is where things stand again.
             undo = self._history.kept(commit.note.extra[_REDOES])
             commit = self._history.kept(undo.parents[0]) if undo.parents else None
         if commit is None or _UNDOES not in commit.note.extra:
-            raise self._history.not_found("redo", "There is nothing left to redo")
-        return commit, self._history.kept(commit.note.extra[_UNDOES])
+            raise self._nothing_left("redo")
+        with contextlib.suppress(VersionNotFoundError):
+            return commit, self._history.kept(commit.note.extra[_UNDOES])
+        return commit, self._history.kept(commit.parents[0])  # which shows the same
 
     def _stands_for(self, commit: Commit) -> Commit:
-        """The version whose state a commit shows: an undo shows an older one's, a redo that which was undone."""
-        extra = commit.note.extra
-        if _RESTORES in extra and (_UNDOES in extra or _REDOES in extra):
-            return self._history.kept(extra[_RESTORES])
+        """The version whose state an undo or redo shows again, as long as that is kept; else `commit` itself."""
+        first = commit
+        with contextlib.suppress(VersionNotFoundError):
+            while _moves(first):
+                first = self._history.kept(first.note.extra[_RESTORES])
+            return first
         return commit
+
+    def _nothing_left(self, what: str) -> VersionNotFoundError:
+        return self._history.not_found(what, f"There is nothing left to {what}")
+
+
+def _moves(commit: Commit) -> bool:
+    """Whether a commit is an undo or a redo."""
+    extra = commit.note.extra
+    return _RESTORES in extra and (_UNDOES in extra or _REDOES in extra)
 
 
 def _named(serial: int, commit_id: str) -> str:

@@ -328,7 +328,7 @@ class PipelineState:
         """The new version, which holds the state before the last change; a second undo goes one further.
 
         Raises:
-            VersionNotFoundError: nothing is left to undo; nothing was changed.
+            VersionNotFoundError: nothing is left to undo, or no version that is kept shows that state; nothing was changed.
             StateError: as `transaction`; nothing was changed.
         """
         return self._restorer.undo(self._policy.timeout)
@@ -337,7 +337,8 @@ class PipelineState:
         """The new version, which holds what the last undo took back; a second redo goes one further.
 
         Raises:
-            VersionNotFoundError: nothing is left to redo, as behind any other change; nothing was changed.
+            VersionNotFoundError: nothing is left to redo, as behind any other change, or no version that is kept shows that
+                state; nothing was changed.
             StateError: as `transaction`; nothing was changed.
         """
         return self._restorer.redo(self._policy.timeout)

@@ -1,6 +1,7 @@
 """History: versions by any of their names, restore, undo, named backups, the audit trail."""
 
 import os
+import random
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -875,6 +876,72 @@ def test_redo_works_from_another_handle_after_a_checkpoint(five):
         assert other.redo().read() == {"n": 4}
     with PipelineState(five.path) as other:
         assert other.redo().read() == {"n": 5}
+
+
+# -- undo and redo beside a prune --------------------------------------------------------------------------------------
+
+
+def test_who_undoes_every_change_can_go_on_for_ever(path):
+    with PipelineState(path, max_backups=3) as state:
+        state.write({"n": 0})
+    for number in range(1, 8):
+        with PipelineState(path) as state:
+            state.write({"n": number})
+        with PipelineState(path) as state:
+            assert state.undo().read() == {"n": 0}
+        with PipelineState(path) as state:
+            assert state.redo().read() == {"n": number}
+        with PipelineState(path) as state:
+            assert state.undo().read() == {"n": 0}
+
+
+def test_what_was_undone_comes_back_though_the_versions_that_made_it_are_pruned(path):
+    with PipelineState(path, max_backups=4) as state:
+        for number in range(1, 8):
+            state.write({"n": number})
+        for _ in range(4):
+            state.undo()
+        state.prune()
+        assert numbers(state) == [3, 4, 5, 6, 7]
+
+        assert [state.redo().read()["n"] for _ in range(4)] == [4, 5, 6, 7]
+        assert [state.undo().read()["n"] for _ in range(2)] == [6, 5]
+
+
+@pytest.mark.parametrize("window", [2, 4, 7])
+def test_undo_and_redo_find_their_state_if_any_version_that_is_kept_shows_it(
+    fast_directory, window
+):
+    # What was done stands before the place, what was undone behind it.
+    done, undone = [0], []
+    chance, found = random.Random(window), {True: 0, False: 0}
+    with PipelineState(fast_directory / "pipeline.json", schema=None, max_backups=window) as state:
+        state.write({"n": 0})
+        for number in range(1, 400):
+            step = chance.choice(("write", "undo", "undo", "redo", "prune"))
+            if step == "write":
+                state.write({"n": number})
+                done, undone = [*done, number], []
+                continue
+            if step == "prune":
+                state.prune()
+                continue
+            known = set(numbers(state))
+            way = done[:-1] if step == "undo" else undone
+            wanted = way[-1] if way else None
+            try:
+                version = state.undo() if step == "undo" else state.redo()
+            except VersionNotFoundError:
+                assert wanted not in known
+                found[False] += 1
+                continue
+            assert version.read() == state.read() == {"n": wanted}
+            found[True] += 1
+            if step == "undo":
+                undone.append(done.pop())
+            else:
+                done.append(undone.pop())
+    assert min(found.values()) > 10
 
 
 # -- diff --------------------------------------------------------------------------------------------------------------
