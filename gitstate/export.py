@@ -32,7 +32,7 @@ class Exporter:
         self._write(target, self._history.version(name).content())
 
     def versions(self, folder: Path) -> None:
-        """Every version as a file in `folder`: by number and hash, or by the name of the backup.
+        """Every version as a file in `folder`: by number and hash, from beyond the window by the name of the backup and hash.
 
         Raises:
             StateReadError: there is no history, or one cannot be read; those before are written.
@@ -49,7 +49,8 @@ class Exporter:
             self._write(folder / name, version.content())
         for named, version in self._history.named().items():
             if version.id not in seen:
-                name = f"{stem}_{named.replace('/', '_')}{suffix}"
+                # The hash tells import/x from import_x.
+                name = f"{stem}_{named.replace('/', '_')}_{version.short_id}{suffix}"
                 self._write(folder / name, version.content())
 
     def bundle(self, target: Path) -> None:

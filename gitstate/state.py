@@ -348,7 +348,8 @@ class PipelineState:
     ) -> Path:
         """`target`, as an absolute path, which is that version as a JSON file; without a version a folder of all of them.
 
-        Files that are there are replaced. In a folder each is called by number and hash, `pipeline_000041_3f2a91c.json`.
+        Files that are there are replaced. In a folder each is called by number and hash, `pipeline_000041_3f2a91c.json`;
+        one that only a backup's name keeps by that and hash, `pipeline_release_3f2a91c.json`.
 
         Raises:
             VersionNotFoundError: there is no such version; nothing was written.

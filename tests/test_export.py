@@ -75,6 +75,23 @@ def test_all_versions_are_files_of_a_folder(state: PipelineState, tmp_path: Path
     assert len(os.listdir(folder)) == 4
 
 
+def test_versions_whose_names_look_alike_are_files_of_their_own(path: Path, tmp_path: Path) -> None:
+    state = fresh(path, max_backups=0)
+    state.write({"is": "named"})
+    state.create_backup("import_pipeline_20250301_120000_000000")
+    state.write({"is": "current"})
+    state.prune()
+    old = tmp_path / "old/backups/pipeline_20250301_120000_000000.json.bak"
+    old.parent.mkdir(parents=True)
+    old.write_text('{"is": "imported"}')
+    state.import_backups(old.parent.parent)
+
+    folder = state.export(tmp_path / "folder")
+
+    found = sorted(json.loads(name.read_text())["is"] for name in folder.iterdir())
+    assert found == ["current", "imported", "named"]
+
+
 @needs_git
 def test_a_bundle_is_the_whole_history_for_stock_git(state: PipelineState, tmp_path: Path) -> None:
     for folder in (state.git_dir / "objects").glob("[0-9a-f][0-9a-f]"):
