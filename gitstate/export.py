@@ -1,18 +1,27 @@
-"""Export: versions as plain files, and the whole history as one file that Git can clone."""
+"""Export: versions as plain files; the whole history, or one version, as one file that Git can clone."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gitstate import files
 from gitstate.errors import StateReadError, StateWriteError
+from gitstate.repository import BRANCH, make_blob, make_commit, make_tree, write_bundle
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
     from gitstate.history import History
     from gitstate.store import Store
     from gitstate.version import Version
+
+_VERSION: Final = "Version"
+"""The field by which the commit of a bundle says which version it is."""
 
 
 class Exporter:
@@ -64,15 +73,43 @@ class Exporter:
         if self._store.chain.oldest() > 1 or repository.shallow.read():
             raise StateReadError(
                 f"a bundle cannot hold a history whose beginning is not there: {self._store.layout.git_dir}. Nothing was"
-                f" written. `git clone --mirror file://{self._store.layout.git_dir}` copies it, export() writes its versions.",
+                f" written. `git clone --mirror file://{self._store.layout.git_dir}` copies it, export_bundle(target, version)"
+                " bundles one version, export() writes all of them as files.",
                 path=self._store.layout.git_dir,
                 code="history-pruned",
             )
         repository.reachable(refs.values(), ())
+        with self._replacing(target) as file:
+            repository.bundle(refs, file)
+
+    def bundle_of(self, name: Version | int | str, target: Path) -> None:
+        """One version as a Git bundle; an older file is replaced.
+
+        Its commit has no parent, so that it needs no history, and says which version it is. The same version gives the
+        same commit.
+
+        Raises:
+            VersionNotFoundError: there is no such version; nothing was written.
+            StateReadError: it is damaged; an older file is as it was.
+            StateWriteError: the disk refused; an older file is as it was.
+        """
+        version = self._history.version(name)
+        blob = make_blob(version.content())
+        tree = make_tree({self._store.layout.file_name: blob.id})
+        commit = self._store.repository.commit(version.id)
+        note = replace(commit.note, extra={**commit.note.extra, _VERSION: version.id})
+        alone = make_commit(tree.id, (), commit.author, note)
+        with self._replacing(target) as file:
+            write_bundle({BRANCH: alone.id}, (blob, tree, alone), file)
+
+    @contextlib.contextmanager
+    def _replacing(self, target: Path) -> Iterator[BinaryIO]:
+        """A file that becomes `target`, durably, when the block has written it."""
         with self._refused(target):
             temporary = self._checked(target).with_name(f".{target.name}.{files.token()}.tmp")
             with files.writing_new(temporary) as file:
-                self._store.repository.bundle(refs, file)
+                yield file
+            # A crash before this leaves the temporary file beside the older one, which is whole.
             try:
                 os.replace(temporary, target)
             except BaseException:

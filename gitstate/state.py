@@ -364,17 +364,26 @@ class PipelineState:
             self._exporter.version(version, place)
         return place
 
-    def export_bundle(self, target: str | os.PathLike[str]) -> Path:
+    def export_bundle(
+        self, target: str | os.PathLike[str], version: Version | int | str | None = None
+    ) -> Path:
         """`target`, as an absolute path, a Git bundle of all history: `git clone --mirror` makes a repository of it.
 
+        With a version, of that alone: `git clone` gives a folder with the state file. Its commit has no parent, and the
+        version's author, date and message, to which a line `Version: <hash>` is added.
+
         Raises:
-            StateReadError: there is no history, a part of it is damaged, or was pruned, which a bundle cannot say; nothing was
-                written.
+            VersionNotFoundError: there is no such version; nothing was written.
+            StateReadError: there is no history, or what is to be written is damaged; or all of it is, and a part was pruned,
+                which a bundle cannot say; nothing was written.
             StateWriteError: the disk refused; a file that was there is as it was.
             ValueError: the target is a part of the state itself, or of a store.
         """
         place = Path(os.path.abspath(target))
-        self._exporter.bundle(place)
+        if version is None:
+            self._exporter.bundle(place)
+        else:
+            self._exporter.bundle_of(version, place)
         return place
 
     def import_backups(self, folder: str | os.PathLike[str] | None = None) -> ImportReport:

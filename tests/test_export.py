@@ -160,6 +160,55 @@ def test_a_bundle_has_what_is_in_the_journal_and_not_in_place_yet(
     assert _run("--git-dir", mirror, "show", "main:pipeline.json") == '{\n  "n": 5\n}\n'
 
 
+@needs_git
+@pytest.mark.parametrize("pruned", [False, True])
+def test_a_bundle_of_one_version_is_a_repository_of_that_alone(
+    pruned: bool, path: Path, tmp_path: Path
+) -> None:
+    state = fresh(path, max_backups=1 if pruned else None)
+    for number in range(1, 5):
+        state.write({"n": number}, operation="count", message=f"the number {number}\n\nat last")
+    if pruned:
+        state.prune()
+        with pytest.raises(StateReadError, match=r"export_bundle\(target, version\)") as caught:
+            state.export_bundle(tmp_path / "all.bundle")
+        assert caught.value.code == "history-pruned"
+    version = next(version for version in state.log() if version.serial == 3)
+
+    bundle, clone = state.export_bundle(tmp_path / "out.bundle", 3), tmp_path / "clone"
+
+    _run("bundle", "verify", "-q", bundle)
+    _run("clone", "-q", bundle, clone)
+    assert (clone / "pipeline.json").read_bytes() == b'{\n  "n": 3\n}\n'
+    inside = ("--git-dir", clone / ".git")
+    assert _run(*inside, "fsck", "--strict") == ""
+    assert _run(*inside, "rev-list", "--count", "--all").strip() == "1"
+    assert _run(*inside, "symbolic-ref", "HEAD").strip() == "refs/heads/main"
+    what = ("log", "-1", "--format=%an %ae %ad %cn %ce %cd %s")
+    assert _run(*inside, *what) == git(state, *what, version.id).decode()
+    lines = git(state, "log", "-1", "--format=%B", version.id).decode().strip().split("\n")
+    told = _run(*inside, "log", "-1", "--format=%B").strip().split("\n")
+    assert told == [*lines, f"Version: {version.id}"]
+    assert state.verify().ok
+
+
+@needs_git
+def test_a_bundle_of_a_version_is_the_same_commit_each_time_and_replaces_a_file(
+    state: PipelineState, tmp_path: Path
+) -> None:
+    target = tmp_path / "out.bundle"
+    target.write_text("older")
+
+    first = state.export_bundle(target, "keep").read_bytes()
+    state.checkpoint()
+
+    assert fresh(state.path).export_bundle(target, 3).read_bytes() == first
+    with pytest.raises(VersionNotFoundError):
+        state.export_bundle(target, 9)
+    assert target.read_bytes() == first
+    assert sorted(os.listdir(tmp_path)) == [".pipeline", "out.bundle", *_own()]
+
+
 def test_a_damaged_history_makes_no_bundle(state: PipelineState, tmp_path: Path) -> None:
     state.close()
     pack = next((state.git_dir / "objects/pack").glob("*.pack"))
@@ -199,7 +248,12 @@ def test_nothing_is_exported_into_the_state_itself(target: str, state: PipelineS
     folder = state.path.parent
     (folder / "link").symlink_to(folder / ".pipeline" / "repo")
     before = state.path.read_bytes()
-    for export in (lambda p: state.export(p, 1), state.export, state.export_bundle):
+    for export in (
+        lambda p: state.export(p, 1),
+        state.export,
+        state.export_bundle,
+        lambda p: state.export_bundle(p, 1),
+    ):
         with pytest.raises(ValueError, match="part of the state"):
             export(folder / target)
     assert state.path.read_bytes() == before
@@ -221,6 +275,8 @@ def test_a_refusal_leaves_an_older_file(name: str, state: PipelineState, tmp_pat
             state.export(target, 1)
         with pytest.raises(StateWriteError, match="No space left"):
             state.export_bundle(target)
+        with pytest.raises(StateWriteError, match="No space left"):
+            state.export_bundle(target, 1)
     assert target.read_text() == "older"
     assert sorted(os.listdir(tmp_path)) == [".pipeline", "older", *_own()]
 

@@ -20,6 +20,7 @@ from dulwich.objects import ObjectID
 
 from gitstate import files
 from gitstate.errors import StateReadError, store_unreadable
+from gitstate.repository.bundle import write_bundle, write_header
 from gitstate.repository.checkouts import checkouts, named_by
 from gitstate.repository.frame import BRANCH, CONFIG, HEAD, faults
 from gitstate.repository.listing import list_refs
@@ -67,6 +68,7 @@ __all__ = [
     "make_blob",
     "make_commit",
     "make_tree",
+    "write_bundle",
 ]
 
 EMPTY_TREE: Final = make_tree({}).id
@@ -362,17 +364,13 @@ class Repository:
     def bundle(self, refs: Mapping[str, str], file: BinaryIO) -> None:
         """Writes a Git bundle of `refs`, which were read before, and of all objects, into `file`. Not flushed.
 
-        Source of the format: gitformat-bundle(5), version 2.
-
         Raises:
             StateReadError: an object is damaged.
             OSError: the disk refused.
         """
         # What is loose first: a checkpoint meanwhile puts it into a pack, and never the other way round.
         loose = {made.id for made in (*self._loose.all(), *self._journalled())}
-        head = {"HEAD": refs[BRANCH]} if BRANCH in refs else {}
-        lines = [f"{at} {name}\n" for name, at in {**head, **refs}.items()]
-        file.write("".join(("# v2 git bundle\n", *lines, "\n")).encode("utf-8", "surrogateescape"))
+        write_header(refs, file)
         self._packs.write_whole([self._read(each) for each in sorted(loose)], file)
 
     def drop_loose(self, object_ids: Iterable[str]) -> None:
