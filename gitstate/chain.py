@@ -5,7 +5,7 @@ begins, whatever objects are still there, and whatever is in Git's file `shallow
 
 Whoever walks from the newest version to an old one reads each commit in between. So where each version is stands in a
 file beside the repository, which can be made of the commits again and is never flushed: what is in it counts only as
-far as the commits agree.
+far as the commits agree. Who had to walk, as a row was damaged, puts right what was passed.
 
 The format, a part of the store's format 1: rows of 32 bytes, that of version `n` behind `n` others, little-endian::
 
@@ -29,7 +29,7 @@ from gitstate.draft import ARCHIVE, BACKUPS
 from gitstate.errors import StateError, StateReadError, VersionNotFoundError, VersionPrunedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from gitstate.layout import Layout
     from gitstate.repository import Commit, Repository
@@ -153,7 +153,8 @@ class Chain:
                 found = self._looked_up(newest, serial)
             if found is not None:
                 return found
-        return next(islice(self.walk(head), steps, None), None)
+        found = self._walked_to(newest, newest, lambda each: each.note.serial <= serial)
+        return found if found is not None and found.note.serial == serial else None
 
     def current_at(self, head: str, moment: datetime) -> Commit | None:
         """The newest of `head` and its ancestors that is not younger than `moment`, None where all are.
@@ -168,7 +169,7 @@ class Chain:
         start = self.at(head, serial) if serial is not None else None
         if start is None or start.note.time <= moment:
             start = newest
-        return next((each for each in self.walk(start.id) if each.note.time <= moment), None)
+        return self._walked_to(newest, start, lambda each: each.note.time <= moment)
 
     def extend(self, head: str, most: int) -> None:
         """Brings the rows up to `head`, unless more than `most` are missing.
@@ -204,6 +205,38 @@ class Chain:
                 if (row := _read(file, serial)) is not None:
                     found[row.id] = serial
         return found
+
+    def _walked_to(
+        self, newest: Commit, start: Commit, wanted: Callable[[Commit], bool]
+    ) -> Commit | None:
+        """The first wanted one of `start`, which is `newest` or before it, and those before that; None where none is.
+
+        If that was far, its row could not be used: the rows of all that were passed are put right.
+
+        Raises:
+            StateReadError: a commit on the way is missing or damaged.
+        """
+        rows: list[bytes] = []
+        for commit in self.walk(start.id):
+            rows.append(_encode(commit))
+            if wanted(commit):
+                if len(rows) > _NEAR and start.note.serial - commit.note.serial + 1 == len(rows):
+                    self._put_right(newest, commit.note.serial, rows[::-1])
+                return commit
+        return None
+
+    def _put_right(self, newest: Commit, serial: int, rows: list[bytes]) -> None:
+        """Writes those of the rows, of which the first is that of version `serial`, for which there is a place already.
+
+        As in `extend`, others may be at it, and a refusal by the disk, or damage elsewhere, is no matter.
+        """
+        with contextlib.suppress(OSError, StateError), self._opened(os.O_RDWR) as file:
+            if not self._agrees(file, newest):
+                self.extend(newest.id, len(rows))
+            if self._agrees(file, newest):
+                # A crash in here leaves a row that does not agree with its sum, as before.
+                places = max(0, min(_last(file), newest.note.serial) + 1 - serial)
+                files.write_all(file, b"".join(rows[:places]), serial * _ROW.size)
 
     def _make_anew(self, head: str) -> bool:
         """Whether the rows could be made anew: not where there is damage on the way, or the disk refuses."""
@@ -252,9 +285,9 @@ class Chain:
             while low < high:
                 middle = (low + high) // 2
                 row = _read(file, middle)
-                if row is None:
-                    return None
-                low, high = (middle + 1, high) if row.time <= moment else (low, middle)
+                # Behind a row that is damaged the walk that follows goes on, to whatever is older.
+                older = row is None or row.time <= moment
+                low, high = (middle + 1, high) if older else (low, middle)
             return low if low <= _last(file) else newest.note.serial
         return None
 

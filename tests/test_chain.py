@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -156,11 +157,10 @@ def test_rows_that_are_gone_are_made_again(
     state.write({"n": COUNT + 1})
     state.close()
     _judge(path)
-    if far == 20 or half != "front":
-        assert _rows(path).read_bytes()[: len(whole)] == whole
-        reads.clear()
-        assert fresh(path).read(at=2) == {"n": 2}
-        assert len(reads) < 30
+    assert _rows(path).read_bytes()[: len(whole)] == whole
+    reads.clear()
+    assert fresh(path).read(at=2) == {"n": 2}
+    assert len(reads) < 30
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -172,6 +172,55 @@ def test_damaged_rows_find_nothing_wrong(seed: int, path: Path) -> None:
     _rows(path).write_bytes(content[: chance.choice([None, -1, -7, -40])] + b"x" * (seed % 3))
 
     _judge(path)
+
+
+@pytest.mark.parametrize("far", [20, 10_000])
+@pytest.mark.parametrize("by", ["number", "time"])
+@pytest.mark.parametrize("damaged", [[5], [5, 6, 70, 119], [COUNT], [5, COUNT]])
+def test_a_damaged_row_is_put_right_by_who_had_to_walk(
+    damaged: list[int],
+    by: str,
+    far: int,
+    path: Path,
+    reads: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(chain, "_FAR", far)
+    state = fresh(path)
+    at: dict[str, int | datetime] = {"number": 5}
+    at["time"] = next(version.timestamp for version in state.log() if version.serial == 5)
+    wanted = state.read(at=at[by])
+    whole = _rows(path).read_bytes()
+    content = bytearray(whole)
+    for serial in damaged:
+        content[32 * serial + 3] ^= 1
+    _rows(path).write_bytes(content)
+    leave(state)
+
+    reads.clear()
+    assert fresh(path).read(at=at[by]) == wanted
+    assert _rows(path).read_bytes() == whole or by == "time"
+    reads.clear()
+    assert fresh(path).read(at=at[by]) == wanted
+    assert len(reads) < 20
+
+
+def test_a_row_that_stands_for_another_version_is_put_right(path: Path, reads: list[str]) -> None:
+    whole = _rows(path).read_bytes()
+    other = fresh(path)
+    wrong = next(version for version in other.log() if version.serial == 6)
+    made_id, time = bytes.fromhex(wrong.id), (wrong.timestamp - chain._EPOCH) // chain._MICROSECOND
+    checksum = zlib.crc32(chain._CHECKED.pack(110, made_id, time))
+    row = chain._ROW.pack(made_id, time, checksum)
+    _rows(path).write_bytes(whole[: 32 * 110] + row + whole[32 * 111 :])
+    leave(other)
+
+    assert fresh(path).read(at=110) == {"n": 110}
+
+    assert _rows(path).read_bytes() == whole
+    reads.clear()
+    assert fresh(path).read(at=110) == {"n": 110}
+    assert len(reads) < 8
 
 
 def test_rows_of_another_state_find_nothing_wrong(path: Path, tmp_path: Path) -> None:
