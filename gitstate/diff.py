@@ -6,6 +6,7 @@ Source of the patch format: RFC 6902, JSON Patch.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from dataclasses import dataclass
 from enum import Enum
@@ -30,7 +31,11 @@ MISSING: Final = Missing.MISSING
 """Stands for "there is no value here", which `None` (JSON's null) does not say."""
 
 
-_IDENTITIES: Final = ("id", "uuid", "key", "name")
+_IDENTITIES: Final = ("id", "uuid")
+_NAMES: Final = ("key", "name")
+_ENDS_IN_ID: Final = re.compile(r"(?:_[iI]|[a-z0-9]I)[dD]\Z")
+"""`chunk_id`, `CHUNK_ID`, `chunkId`, `ChunkID`; not `paid`."""
+
 _MOST_IDENTITIES: Final = 4
 
 
@@ -78,7 +83,8 @@ def diff(old: object, new: object) -> list[Change]:
     """The changes that turn `old` into `new`, in an order in which they apply.
 
     The items of a list are compared by what they are called, not by where they stand, if they are objects with an `id`, a
-    `uuid`, a `key`, a `name`, or anything that ends in `_id`, that tells them apart.
+    `uuid`, anything that ends in `_id` or `Id`, a `key`, or a `name`, that tells them apart: the first of these, in upper or
+    lower case.
     """
     changes: list[Change] = []
     open_walks: list[Iterator[Change | _Pair]] = [iter([_Pair(old, new, ())])]
@@ -183,8 +189,11 @@ def _identity(old: list[Any], new: list[Any]) -> str | None:
     first = (old or new or [None])[0]
     if not (isinstance(first, dict) and old and new):
         return None
-    named = [key for key in _IDENTITIES if key in first]
-    named += [key for key in first if key.endswith("_id")][:_MOST_IDENTITIES]
+    named = [
+        *(key for name in _IDENTITIES for key in first if key.lower() == name),
+        *[key for key in first if _ENDS_IN_ID.search(key)][:_MOST_IDENTITIES],
+        *(key for name in _NAMES for key in first if key.lower() == name),
+    ]
     return next((key for key in named if _tells_apart(key, old) and _tells_apart(key, new)), None)
 
 

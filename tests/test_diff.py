@@ -228,7 +228,40 @@ def test_lists_of_records_in_any_order_are_led_into_each_other(old, new):
         assert [c.op for c in changes].count("add") == len(there - ids)
 
 
-@pytest.mark.parametrize("key", ["id", "name", "chunk_id"])
+@given(
+    *[
+        st.lists(
+            st.fixed_dictionaries(
+                {"name": st.sampled_from("abcdef"), "chunkId": st.integers(0, 6), "v": SCALARS},
+                optional={"KEY": st.sampled_from(["x", "y", 1, 1.0, True])},
+            ),
+            max_size=6,
+        )
+    ]
+    * 2
+)
+def test_records_that_several_keys_may_tell_apart_are_led_into_each_other(old, new):
+    changes = diff({"x": old}, {"x": new})
+
+    assert as_text(apply(to_json_patch(changes), {"x": old})) == as_text({"x": new})
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "id",
+        "Id",
+        "UUID",
+        "chunk_id",
+        "CHUNK_ID",
+        "_id",
+        "chunkId",
+        "ChunkID",
+        "Key",
+        "name",
+        "NAME",
+    ],
+)
 def test_a_record_that_is_put_in_front_and_another_that_changes_are_two_changes(key):
     old = [{key: f"r{number}", "n": number} for number in range(1000)]
     new = [{key: "new", "n": -1}, *map(dict, old)]
@@ -241,6 +274,25 @@ def test_a_record_that_is_put_in_front_and_another_that_changes_are_two_changes(
     assert diff({"x": new}, {"x": old}) == [
         Change("remove", "/x/0", {key: "new", "n": -1}, MISSING),
         Change("replace", "/x/500/n", "changed", 500),
+    ]
+
+
+@pytest.mark.parametrize("key", ["paid", "GRID", "identity", "title"])
+def test_what_only_ends_like_an_identity_is_none(key):
+    old, new = [{key: 1}, {key: 2}], [{key: 3}, {key: 1}]
+
+    assert [change.op for change in diff(old, new)] == ["replace", "replace"]
+
+
+@pytest.mark.parametrize("name", ["name", "key"])
+@pytest.mark.parametrize("identity", ["uuid", "chunk_id", "ChunkId"])
+def test_an_identity_counts_for_more_than_a_name(name, identity):
+    old = [{name: "a", identity: 1}, {name: "b", identity: 2}]
+    new = [{name: "z", identity: 1}, {name: "b2", identity: 2}]
+
+    assert diff(old, new) == [
+        Change("replace", f"/0/{name}", "a", "z"),
+        Change("replace", f"/1/{name}", "b", "b2"),
     ]
 
 
