@@ -264,7 +264,9 @@ class Packs:
     def _paths(self) -> list[Path]:
         """The packs that Git reads, whatever their names."""
         # Not a glob, which takes a folder that the system does not let us look into for an empty one.
-        names = sorted(name for name in os.listdir(self._directory) if name.endswith(".pack"))
+        names: list[str] = []
+        with contextlib.suppress(FileNotFoundError):  # before the first write
+            names = sorted(name for name in os.listdir(self._directory) if name.endswith(".pack"))
         found = (self._directory / name for name in names)
         return [path for path in found if path.with_suffix(".idx").exists()]
 
