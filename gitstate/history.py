@@ -61,7 +61,8 @@ class History:
     ) -> Iterator[Version]:
         """Versions newest first: at most `limit`, made at `since` or later, at `until` or earlier, by `operation`.
 
-        With a `pointer` those that changed the value there.
+        With a `pointer` those that changed the value there, for which the order of an object's keys is nothing. Where the
+        version before is pruned, one is among them if it has a value there, and changed something below the same top key.
 
         Raises:
             StateReadError: a commit is missing or damaged; raised when the walk comes to it.
@@ -73,8 +74,7 @@ class History:
             check_aware(moment)
         found = self._log(since, until, operation)
         if pointer:
-            parts = pointers.split(pointer)
-            found = (version for version in found if self._has_changed(version, parts))
+            found = self._changing(found, pointers.split(pointer))
         return islice(found, limit)
 
     def version(self, name: Version | int | str) -> Version:
@@ -240,15 +240,22 @@ class History:
             if operation is None or commit.note.operation == operation:
                 yield self.made(commit)
 
-    def _has_changed(self, version: Version, parts: list[str]) -> bool:
-        """Whether a version changed the value to which `parts` lead. No state is read where its message tells."""
-        if parts[0] not in version.changed_keys or len(parts) == 1:
-            return parts[0] in version.changed_keys
-        if version.parents and version.serial <= self._store.chain.oldest():
-            return True  # what was before is pruned, and the message says that its key has changed
-        before = [self.made(self._store.repository.commit(parent)) for parent in version.parents]
-        old = value_at(before[0].read(), parts) if before else MISSING
-        return not same(old, value_at(version.read(), parts))
+    def _changing(self, versions: Iterator[Version], parts: list[str]) -> Iterator[Version]:
+        """Those that changed the value to which `parts` lead. No state is read where the message tells that one did not."""
+        read: tuple[str, object] = "", MISSING
+        for version in versions:
+            if parts[0] not in version.changed_keys:
+                continue
+            # The value of the one before is that of the next to be looked at, more often than not.
+            new = read[1] if read[0] == version.id else value_at(version.read(), parts)
+            old: object = MISSING
+            # Else there is none before, or it is pruned.
+            if version.parents and version.serial > self._store.chain.oldest():
+                before = self.made(self._store.repository.commit(version.parents[0]))
+                old = value_at(before.read(), parts)
+                read = before.id, old
+            if not same(old, new):
+                yield version
 
     def _head(self) -> str | None:
         return self._store.reader.refs().get(BRANCH)

@@ -151,7 +151,9 @@ class PipelineState:
     ) -> Iterator[Version]:
         """Versions newest first, the current one included: at most `limit`, from `since` to `until`, by `operation`.
 
-        With a `pointer`, `"/phase4/status"` (RFC 6901), those that changed the value there, made or removed it.
+        With a `pointer`, `"/phase4/status"` (RFC 6901), those that changed the value there, made or removed it; the order of
+        an object's keys is no value. Where the version before is pruned, one is given if it has a value there, and changed
+        something below `/phase4`: that is all that can be told.
 
         Raises:
             StateReadError: the history is damaged.
