@@ -49,7 +49,8 @@ class PruneReport:
         versions: the numbers of the versions that are forgotten, one behind the other, but for those that are `kept`.
         kept: the names of the backups among them, which stay.
         held: the remotes that lack versions older than the window, which stay until they have received them.
-        freed: bytes of packs that were given back; 0 where nothing has been done.
+        freed: bytes of packs that were given back, those of versions that have lost their names since they fell out of the
+            window included; always 0 in a dry run, which does not know.
     """
 
     versions: range

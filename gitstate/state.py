@@ -420,7 +420,8 @@ class PipelineState:
         """Forgets the versions that are older than the `max_backups` before the current one, and gives their space back.
 
         Named backups stay, and every line of `get_transaction_history`. With `dry_run` nothing is changed: the report
-        says what would go.
+        says which versions would be forgotten. What was forgotten before is not among them: the space of versions that were
+        left to a name, and have lost it since, comes back with a prune, though a dry run before it says nothing of them.
 
         Raises:
             StateReadError: something that is needed is damaged; nothing was given back.

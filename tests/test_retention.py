@@ -241,6 +241,24 @@ def test_the_space_is_given_back(path):
     assert len(list((path.parent / ".pipeline/repo/objects/pack").glob("*.pack"))) == 1
 
 
+def test_a_dry_run_says_nothing_of_a_version_that_has_lost_its_name_and_the_prune_gives_it_back(
+    path,
+):
+    with PipelineState(path, max_backups=1) as state:
+        state.write({"noise": os.urandom(20_000).hex()})
+        state.create_backup("keep")
+        for number in range(4):
+            state.write({"n": number})
+        state.prune()
+        state.delete_backup("keep")
+
+        assert state.prune(dry_run=True) == PruneReport(range(4, 4), ())
+
+        report = state.prune()
+        assert not report.versions
+        assert report.freed > 10_000
+
+
 # -- named backups -----------------------------------------------------------------------------------------------------
 
 
