@@ -87,21 +87,31 @@ class Checkpoint:
 
     def _switch(self, journal: Journal, mark: Mark, packed: Record | None) -> bool:
         """Begins a generation without the records up to `mark`; whether it holds none."""
+        refs = self._repository.refs
+        names = {change.name for change in packed.refs} if packed else set()
+        with self._flushing():
+            # A flush for each: under the lock everybody would wait for all of them. What a crash leaves is as without.
+            refs.flush(names)
         with self._exclusive():
             if self._ledger.journal is not journal:
                 raise _OvertakenError
             settle(self._ledger, self._effects)
-            safe = "The journal still holds everything."
-            with files.Refused(
-                StateWriteError, "cannot flush the history", self._layout.git_dir, safe
-            ):
+            newer = journal.reread(mark)
+            moved = {change.name for record in newer for change in record.refs}
+            with self._flushing():
                 # Flushed first, forgotten afterwards: the state file's name, then the refs; the pack is already.
                 files.sync_directory(self._layout.state.parent)
-                self._repository.refs.flush([c.name for c in packed.refs] if packed else [])
-            newer = journal.reread(mark)
+                refs.drop_spares(names)
+                refs.flush(names & moved)
             # A crash in here, before the new journal has its name, leaves the old one: it is applied once more.
             self._ledger.begin(self._ledger.now, newer, mark.sequence)
             return not newer
+
+    def _flushing(self) -> files.Refused:
+        safe = "The journal still holds everything."
+        return files.Refused(
+            StateWriteError, "cannot flush the history", self._layout.git_dir, safe
+        )
 
 
 @contextlib.contextmanager

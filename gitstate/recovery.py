@@ -115,6 +115,7 @@ class Recovery:
                 state = self._repository.file_id(tree, self._layout.file_name)
             # A base may name only what is durable: no record tells what a power cut puts back in its place.
             self._repository.flush_objects()
+            self._repository.refs.drop_spares(refs)
             self._repository.refs.flush(refs)
             known = {name: at for name, at in refs.items() if name in self._ledger.follows}
             base = Standing(known, state)

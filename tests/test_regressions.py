@@ -47,6 +47,7 @@ from gitstate import (
 )
 from gitstate.effects import Effects
 from gitstate.journal import Journal
+from gitstate.registry import open_store
 from gitstate.repository import Repository, loose
 from gitstate.store import Store
 
@@ -1045,6 +1046,78 @@ def test_a_checkpoint_flushes_the_refs_before_it_begins_a_journal_without_their_
     begun = len(names) - 1 - names[::-1].index("../journal.new")  # renamed, behind its flush
     assert "refs/heads/main" in names[:begun]
     assert "refs/heads" in names[:begun]
+
+
+def test_a_ref_that_moves_during_a_checkpoint_is_flushed_before_the_journal_begins(
+    path: Path,
+) -> None:
+    """Its file on disk may hold what it was some moves ago, which no record of the new journal knows."""
+    state = _with_versions(path, 3)
+    flushed: list[int] = []
+    in_time: list[bool] = []
+
+    def after(call: Call) -> None:
+        branch = state.git_dir / "refs/heads/main"
+        if call.name == "fsync" and call.target == str(branch):
+            flushed.append(branch.stat().st_ino)
+            if len(flushed) == 1:
+                state.write({"n": "meanwhile"})
+        elif call.name == "rename" and call.file.startswith("journal."):
+            in_time.append(branch.stat().st_ino == flushed[-1])
+            assert not list(state.git_dir.glob("gitstate-spare-*main"))
+
+    with file_calls(after=after):
+        state.checkpoint()
+
+    assert in_time == [True]
+    assert len(flushed) == 2
+    assert state.read() == {"n": "meanwhile"}
+    judge(path, [], None)
+
+
+def test_a_checkpoint_flushes_no_more_under_the_lock_however_many_refs_have_moved(
+    path: Path,
+) -> None:
+    state = _with_versions(path, 2)
+    lock = open_store(path).lock
+    under_the_lock: list[list[str]] = []
+    for names in (1, 40):
+        for number in range(names):
+            state.create_backup(f"{names}-{number}")
+        calls: list[str] = []
+
+        def before(call: Call, calls: list[str] = calls) -> None:
+            if call.name in {"fsync", "fdatasync"} and lock.held_here():
+                calls.append(os.path.relpath(call.target, path.parent))
+
+        with file_calls(before):
+            state.checkpoint()
+        under_the_lock.append(calls)
+
+    few, many = under_the_lock
+    assert ".pipeline/repo" in few
+    assert len(many) == len(few), many
+
+
+@needs_git
+def test_a_folder_that_git_removes_during_a_checkpoint_need_not_be_flushed(path: Path) -> None:
+    state = _with_versions(path, 2)
+    git(state, "pack-refs", "--all")
+    copies = path.parent / ".pipeline/backups"
+    copies.mkdir()
+    (copies / "pipeline_20250301_120000_000000.json.bak").write_text('{"n": "old"}')
+    (name,) = state.import_backups().names
+    folder = state.git_dir / "refs/backups/import"
+
+    def after(call: Call) -> None:
+        if call.name == "fsync" and call.file == "packed-refs":
+            git(state, "pack-refs", "--all")  # the folder has been found, and is flushed next
+
+    with file_calls(after=after):
+        state.checkpoint()
+
+    assert not folder.exists()
+    assert state.read(at=name) == {"n": "old"}
 
 
 @pytest.mark.parametrize("name", ["HEAD", 1])

@@ -123,10 +123,7 @@ class Refs:
                     files.remove(path)
 
     def flush(self, names: Iterable[str]) -> None:
-        """Makes the refs `names`, and where they lie, survive a power cut.
-
-        Their spare files go: what such a file held on disk, unflushed, may be older than the journal that begins now,
-        and a power cut can put that under the name of the ref.
+        """Makes the refs `names`, and where they lie, survive a power cut, the packed ones as well.
 
         Raises:
             OSError: the disk refused.
@@ -134,7 +131,6 @@ class Refs:
         folders = {self._git_dir}
         for name in names:
             path = self._git_dir / name
-            files.remove(self._beside(_SPARE, name))
             with contextlib.suppress(FileNotFoundError):  # packed meanwhile
                 files.flush_file(path)
             folders.update(
@@ -143,7 +139,20 @@ class Refs:
         with contextlib.suppress(FileNotFoundError):
             files.flush_file(self._git_dir / "packed-refs")
         for folder in sorted(folders, key=lambda p: len(p.parts), reverse=True):
-            files.sync_directory(folder)
+            with contextlib.suppress(FileNotFoundError):  # Git removes empty ones (PITFALLS G3)
+                files.sync_directory(folder)
+
+    def drop_spares(self, names: Iterable[str]) -> None:
+        """Deletes the spare files of the refs `names`, before the journal begins anew. Under the state's lock.
+
+        What such a file holds on disk, unflushed, may be older than that journal, and a power cut can put it under the
+        name of the ref.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        for name in names:
+            files.remove(self._beside(_SPARE, name))
 
     def _packed(self) -> dict[str, str]:
         rows = (line.split(" ", 1) for line in self._lines() if line[:1] not in {"#", "^", ""})

@@ -126,8 +126,15 @@ MUTANTS: Final = {
     ),
     "a checkpoint does not flush the refs": Mutant(
         "checkpoint.py",
-        "self._repository.refs.flush([c.name for c in packed.refs] if packed else [])",
-        "pass",
+        "                refs.flush(names & moved)\n",
+        "",
+        "tests/test_regressions.py",
+        "moves_during_a_checkpoint",
+    ),
+    "a checkpoint flushes no refs ahead": Mutant(
+        "checkpoint.py",
+        "            refs.flush(names)\n",
+        "            pass\n",
         "tests/test_regressions.py",
         "checkpoint_flushes_the_refs",
     ),
@@ -452,7 +459,7 @@ MUTANTS: Final = {
     "a checkpoint leaves the spare files": Mutant(
         "repository/refs.py",
         "            files.remove(self._beside(_SPARE, name))\n",
-        "",
+        "            pass\n",
         "tests/test_refs.py",
     ),
     # -- repair
