@@ -18,7 +18,7 @@ from gitstate import codec
 from gitstate.audit import Archive
 from gitstate.codec import Encoded
 from gitstate.draft import ARCHIVE, ASIDE, BACKUPS, IMPORTED
-from gitstate.errors import Problem, StateReadError, StateValidationError
+from gitstate.errors import Problem, StateReadError, StateValidationError, moved
 from gitstate.imports import LINES_OF_A_FILE, Imports
 from gitstate.legacy import ref_name
 from gitstate.repository import BRANCH, blob_id, make_blob
@@ -137,7 +137,7 @@ class Importer:
     def _commit_some(self, some: list[_Copy], state: Found, *, last: bool) -> Imports:
         """Puts copies on the branch if that is theirs, else beside it; under the lock. Gives what is imported now."""
         draft = self._draft()
-        imports = self._imports(self._store.ref(IMPORTED))
+        imports = self._imports(self._tip())
         known = imports.backups()  # another import may have come between
         head = draft.head
         begins = head is None or (imports.unfinished and _SOURCE in head.commit.note.extra)
@@ -223,12 +223,24 @@ class Importer:
     ) -> str | None:
         """The id of what is imported now; None where that was not at `tip` any more, and nothing was done."""
         with self._writer.changing("import", timeout) as state:
-            if self._store.ref(IMPORTED) != tip:
+            if self._tip() != tip:
                 return None
             draft, imports = self._draft(), self._imports(tip)
             imports.extend(draft, lines=rows, unfinished=imports.unfinished)
             self._writer.commit(draft, state)
             return self._store.ref(IMPORTED)
+
+    def _tip(self) -> str | None:
+        """Where the list of what was imported is. Under the lock.
+
+        Raises:
+            StateConflictError: somebody else moved it; what it said would be taken in once more.
+        """
+        known = self._store.ref(IMPORTED)
+        at = self._store.reader.refs(recover=False).get(IMPORTED)
+        if at != known:
+            raise moved(self._store.layout.git_dir, IMPORTED, known, at)
+        return known
 
     def _draft(self) -> Draft:
         return self._store.draft(self._writer.policy.author)

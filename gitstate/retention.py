@@ -20,7 +20,7 @@ from gitstate.audit import LINES_OF_A_FILE, Archive
 from gitstate.boundary import Boundary
 from gitstate.checkpoint import maintaining
 from gitstate.draft import ARCHIVE, backups_among
-from gitstate.errors import StateError, StateLockError, StateReadError, StateWriteError
+from gitstate.errors import StateError, StateLockError, StateReadError, StateWriteError, moved
 from gitstate.repository import BRANCH
 from gitstate.store import BRIEF
 
@@ -206,6 +206,9 @@ class Retention:
         commits = list(islice(found, some - archive.last))[::-1]
         lines, end = archive.extended(commits)
         with store.writing("prune", self._policy.timeout):
+            known = store.ref(ARCHIVE)
+            if archive.tip != known:
+                raise moved(store.layout.git_dir, ARCHIVE, known, archive.tip)
             draft = store.draft(self._policy.author)
             draft.keep_archive(lines, archive.files(), end)
             store.note(draft, None)

@@ -427,6 +427,7 @@ class PipelineState:
             StateReadError: something that is needed is damaged; nothing was given back.
             StateLockError: somebody held the lock, or is at a checkpoint; the history is whole, with more or fewer versions in it.
             StateWriteError: the disk refused; the history is whole, with more or fewer versions in it.
+            StateConflictError: somebody moved the branch, or the archive of the audit trail; as above.
         """
         retention, window = Retention(self._store, self._policy), self._max_backups()
         return retention.plan(window) if dry_run else retention.prune(window)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 from gitstate import files
 from gitstate.chain import Chain
 from gitstate.checkpoint import Checkpoint, settle
-from gitstate.draft import FAILURES, UNVERSIONED, Draft, Head
+from gitstate.draft import ARCHIVE, FAILURES, IMPORTED, UNVERSIONED, Draft, Head
 from gitstate.effects import Effects
 from gitstate.errors import (
     StateConflictError,
@@ -64,8 +64,8 @@ CHECKPOINT_WAIT_SECONDS: Final = 2.0
 _MIN_RECORDS: Final = 8
 """Records that a checkpoint must find, lest large documents mean a pack for every transaction."""
 
-KNOWN_REFS: Final = (BRANCH, FAILURES, UNVERSIONED)
-"""The refs that the journal keeps track of."""
+KNOWN_REFS: Final = (BRANCH, FAILURES, UNVERSIONED, ARCHIVE, IMPORTED)
+"""The refs that the journal keeps track of; of the last two an older store's tells nothing until they move."""
 
 _log = logging.getLogger("gitstate")
 
@@ -161,8 +161,8 @@ class Store:
 
     def ref(self, name: str) -> str | None:
         """The id that a ref is at once every record is in place; None if there is no such ref. Under the lock."""
-        if name in KNOWN_REFS:
-            return self._ledger.now.refs.get(name)
+        if (known := self._ledger.now.refs.get(name)) is not None:
+            return known
         for record in reversed(self._ledger.pending):
             for change in record.refs:
                 if change.name == name:

@@ -26,12 +26,12 @@ from typing import Any, NamedTuple
 import pytest
 
 from gitstate import PipelineState, Version, VersionPrunedError
-from gitstate.draft import FAILURES, UNVERSIONED
+from gitstate.draft import FAILURES
 from gitstate.journal import read_all
 from gitstate.record import effective
 from gitstate.registry import forget_store, open_store
-from gitstate.repository import BRANCH
 from gitstate.repository.refs import Refs
+from gitstate.store import KNOWN_REFS
 
 GIT = shutil.which("git")
 LINUX = sys.platform.startswith("linux")
@@ -141,7 +141,7 @@ def _judge_journal(state: PipelineState) -> None:
     """Whoever goes by the last record alone knows what all of them say, and what is on the disk."""
     base, records, _ = read_all(state.git_dir.parent)
     for record in effective(records):
-        base = base.after(record, (BRANCH, FAILURES, UNVERSIONED))
+        base = base.after(record, KNOWN_REFS)
     now = records[-1].after if records else base
     assert now == base, f"the last record says {now}, all of them say {base}"
     on_disk = Refs(state.git_dir)

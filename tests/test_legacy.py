@@ -29,12 +29,14 @@ from oracle import (
 
 from gitstate import (
     PipelineState,
+    StateConflictError,
     StateLockError,
     StateReadError,
     StateValidationError,
     VersionNotFoundError,
     importer,
 )
+from gitstate.draft import IMPORTED
 from gitstate.journal import read_all
 
 DAY = "20250301"
@@ -672,6 +674,34 @@ def test_a_name_that_was_deleted_does_not_come_back(path: Path) -> None:
 
 
 @needs_git
+@needs_git
+@pytest.mark.parametrize("left", ["copies", "the log"])
+@pytest.mark.parametrize("at", ["gone", "HEAD"])
+def test_nothing_is_taken_in_again_where_somebody_has_moved_the_list(
+    at: str, left: str, old: Path
+) -> None:
+    state = fresh(old)
+    state.import_backups()
+    state.close()
+    for each in (old.parent / ".pipeline/backups").iterdir():
+        if left == "the log":
+            each.unlink()
+    was = git(state, "rev-parse", IMPORTED).decode().strip()
+    git(state, "update-ref", *(["-d", IMPORTED] if at == "gone" else [IMPORTED, "HEAD"]))
+    before = git(state, "for-each-ref")
+
+    with pytest.raises(StateConflictError) as caught:
+        fresh(old).import_backups()
+
+    assert caught.value.code == "ref-moved"
+    assert IMPORTED in str(caught.value)
+    assert git(state, "for-each-ref") == before
+    git(state, "update-ref", IMPORTED, was)
+    report = fresh(old).import_backups()
+    assert (report.versions, report.audit) == (0, 0)
+    judge_disk(fresh(old))
+
+
 def test_imported_backups_stay_when_versions_are_pruned(path: Path) -> None:
     state = fresh(path, max_backups=2)
     for number in range(6):

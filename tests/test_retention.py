@@ -45,6 +45,7 @@ from gitstate import (
     VersionPrunedError,
     audit,
 )
+from gitstate.draft import ARCHIVE
 from gitstate.journal import read_all
 from gitstate.repository import Repository
 
@@ -1178,3 +1179,28 @@ def test_a_branch_that_somebody_moved_is_not_pruned(keeping):
         fresh(state.path).prune()
 
     assert git(state, "rev-list", "--count", "main") == count
+
+
+@needs_git
+def test_an_archive_that_somebody_moved_is_not_gone_on_with(keeping):
+    path = keeping(12, 14).path
+    fresh(path).prune()
+    older = git(fresh(path), "rev-parse", ARCHIVE).decode().strip()
+    with fresh(path) as state:
+        state.write({"n": 15})
+    newer = git(state, "rev-parse", ARCHIVE).decode().strip()
+    assert newer != older
+    git(state, "update-ref", ARCHIVE, older)
+
+    with fresh(path) as state:
+        state.write({"n": 16})
+        with pytest.raises(StateConflictError) as caught:
+            state.prune()
+
+    assert caught.value.code == "ref-moved"
+    assert git(state, "rev-parse", ARCHIVE).decode().strip() == older
+    with fresh(path) as state:
+        state.write({"n": 17})
+        git(state, "update-ref", ARCHIVE, newer)
+    assert serials(fresh(path)) == list(range(17, 4, -1))
+    judge_disk(fresh(path))

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from oracle import fresh, git, git_environment, journal_of, leave, needs_git
+from oracle import fresh, git, git_environment, journal_of, judge_disk, leave, needs_git
 
-from gitstate import PipelineState
+from gitstate import PipelineState, store
+from gitstate.draft import ARCHIVE, FAILURES, IMPORTED, UNVERSIONED
+from gitstate.journal import read_all
+from gitstate.repository import BRANCH
 
 pytestmark = needs_git
 
@@ -245,6 +248,74 @@ def test_what_is_wrong_is_said_and_left_as_it_is(name: str, seen: bool, path: Pa
     assert not report.ok
     assert any(word in line for line in report.problems), report.problems
     assert _image(path) == before
+
+
+def _import_and_prune(path: Path) -> PipelineState:
+    """A store with something on every ref of the audit trail that is no list of failures."""
+    state = fresh(path, max_backups=2)
+    for number in range(1, 7):
+        state.write({"n": number})
+    folder = path.parent / ".pipeline/backups"
+    folder.mkdir()
+    (folder / f"{path.stem}_20250301_120000_000000.json.bak").write_text('{"n": "old"}')
+    (folder.parent / "transactions.log").write_text(
+        '{"timestamp": "2025-03-01T12:00:00", "operation": "x", "success": true}\n'
+    )
+    state.import_backups()
+    state.close()
+    return fresh(path)
+
+
+@pytest.mark.parametrize("at", ["gone", "HEAD", "the other"])
+@pytest.mark.parametrize("name", [IMPORTED, ARCHIVE])
+def test_a_list_that_is_gone_or_another_is_said_and_repaired(
+    name: str, at: str, path: Path
+) -> None:
+    state = _import_and_prune(path)
+    was, trail = _id(state, name), state.get_transaction_history(None)
+    if at == "gone":
+        git(state, "update-ref", "-d", name)
+    else:
+        other = {IMPORTED: ARCHIVE, ARCHIVE: IMPORTED}[name]
+        git(state, "update-ref", name, _id(state, other if at == "the other" else at))
+
+    report = fresh(path).verify()
+    repaired = fresh(path).repair()
+
+    assert any(f"{name} is at" in line and was in line for line in report.problems), report
+    assert repaired.lost == ()
+    state = fresh(path)
+    assert _id(state, name) == was
+    assert state.get_transaction_history(None) == trail
+    judge_disk(state)
+
+
+def test_a_store_whose_journal_tells_nothing_of_the_lists_goes_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as older:
+        older.setattr(store, "KNOWN_REFS", (BRANCH, FAILURES, UNVERSIONED))
+        leave(_import_and_prune(path))
+        base, records, _ = read_all(path.parent / ".pipeline")
+        assert not records
+        assert {IMPORTED, ARCHIVE}.isdisjoint(base.refs)
+    state = fresh(path)
+    trail = state.get_transaction_history(None)
+
+    assert state.verify().ok
+    report = state.import_backups()
+    assert (report.versions, report.audit) == (0, 0)
+    state.write({"n": 7})
+    copy = path.parent / f".pipeline/backups/{path.stem}_20250301_130000_000000.json.bak"
+    copy.write_text('{"n": "another"}')
+    assert state.import_backups().versions == 1
+    state.prune()
+
+    assert [version.serial for version in state.log()] == [7, 6, 5]
+    assert state.get_transaction_history(None)[-len(trail) :] == trail
+    judge_disk(state)
+    assert {IMPORTED, ARCHIVE} <= read_all(path.parent / ".pipeline")[0].refs.keys()
+    judge_disk(fresh(path))
 
 
 @pytest.mark.parametrize(
