@@ -131,10 +131,14 @@ class Reader:
             line = "the journal holds records that are not in place: the next use of the state puts them there"
             return [line]
         now, noted = standing(base, records), standing(base, _but_failures(records))
-        for name, known in now.refs.items():
+        merged = merge(records)
+        # Of names that no record moves nobody knows where they were left.
+        moved = {change.name: change.new for change in merged.refs} if merged else {}
+        for name, known in {**now.refs, **moved}.items():
             at = self._effects.ref(name)
             if at != known and (name != FAILURES or at != noted.refs.get(name)):
-                return [f"{name} is at {at or 'nothing'}, and was left at {known}"]
+                line = f"{name} is at {at or 'nothing'}, and was left at {known or 'nothing'}"
+                return [line]
         expected = now.state
         try:
             content = self._file()

@@ -250,6 +250,40 @@ def test_what_is_wrong_is_said_and_left_as_it_is(name: str, seen: bool, path: Pa
     assert _image(path) == before
 
 
+@pytest.mark.parametrize("to", ["HEAD~1", "HEAD~3"])
+@pytest.mark.parametrize("name", ["refs/backups/keep", "refs/backups/deleted", "refs/corrupt/"])
+def test_a_name_that_somebody_moved_is_said_while_the_journal_knows_it(
+    name: str, to: str, path: Path
+) -> None:
+    state = fresh(path)
+    for number in range(1, 5):
+        state.write({"n": number})
+        if number == 2:
+            state.checkpoint()
+            state.create_backup("keep")
+            state.create_backup("deleted")
+    path.write_text("no state")
+    state.restore_backup("HEAD")
+    state.delete_backup("deleted")
+    state.delete_backup("keep")
+    state.create_backup("keep")  # elsewhere than before, by a record of its own
+    assert fresh(path).verify().ok
+    if name == "refs/corrupt/":
+        name = git(state, "for-each-ref", "--format=%(refname)", name).decode().strip()
+    was = git(state, "for-each-ref", "--format=%(objectname)", name).decode().strip()
+    git(state, "update-ref", name, _id(state, to))
+    at = _id(state, name)
+
+    report = fresh(path).verify()
+
+    line = f"{name} is at {at}, and was left at {was or 'nothing'}"
+    assert line in report.problems, report
+    git(state, "update-ref", "-d", name)  # which the journal makes good, or is as it was left
+    assert fresh(path).read() == {"n": 4}
+    assert git(state, "for-each-ref", "--format=%(objectname)", name).decode().strip() == was
+    judge_disk(fresh(path))
+
+
 def _import_and_prune(path: Path) -> PipelineState:
     """A store with something on every ref of the audit trail that is no list of failures."""
     state = fresh(path, max_backups=2)
