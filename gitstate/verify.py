@@ -155,7 +155,21 @@ def _boundary(store: Store, refs: dict[str, str], roots: set[str]) -> Iterator[s
     for at in sorted(ends & boundary.known):
         if not repository.readable(at):
             yield f"Git believes that history ends at {at}, which cannot be read: prune() tells it better"
-    repository.reachable(roots, ends)
+    yield from _lacking(store, repository.reachable(roots, ends))
+
+
+def _lacking(store: Store, reached: set[str]) -> Iterator[str]:
+    """What of the objects `reached` is in the journal alone, though everything is in place: Git does not see it."""
+    repository = store.repository
+    lacking = {each for each in store.journalled() & reached if not repository.contains(each)}
+    if lacking:
+        repository.forget()  # Git, or a checkpoint, may have packed them meanwhile
+        lacking = {each for each in lacking if not repository.contains(each)}
+    if lacking:
+        yield (
+            f"the journal holds records whose objects are missing in the repository, {min(lacking)} for one of"
+            f" {len(lacking)}: repair(), or the next use that writes, puts them there: {store.layout.git_dir}"
+        )
 
 
 def _read_all(store: Store, name: str, at: str) -> None:

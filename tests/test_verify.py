@@ -284,6 +284,57 @@ def test_a_name_that_somebody_moved_is_said_while_the_journal_knows_it(
     judge_disk(fresh(path))
 
 
+@pytest.mark.parametrize("then", ["repair", "write", "write by the same handle"])
+@pytest.mark.parametrize("name", ["HEAD", "HEAD:pipeline.json", "HEAD~2^{tree}", FAILURES, "keep"])
+def test_an_object_that_the_journal_alone_has_is_said_and_put_back(
+    name: str, then: str, path: Path
+) -> None:
+    state = fresh(path)
+    for number in range(1, 5):
+        state.write({"n": number})
+        with pytest.raises(ZeroDivisionError), state.transaction():
+            _ = 1 / 0
+    state.write({"n": 5})
+    state.create_backup("keep")
+    made_id = _id(state, "refs/backups/keep" if name == "keep" else name)
+    (state.git_dir / "objects" / made_id[:2] / made_id[2:]).unlink()
+    leave(state)
+
+    state = fresh(path)
+    report = state.verify()
+    if then == "repair":
+        repaired = state.repair()
+        assert (repaired.lost, repaired.quarantined) == ((), ())
+        assert any(made_id in line for line in repaired.mended)
+    else:
+        (state if then == "write by the same handle" else fresh(path)).write({"n": 6})
+
+    (line,) = report.problems
+    assert made_id in line
+    assert line.startswith("the journal holds records")
+    judge_disk(fresh(path))
+
+
+def test_what_nothing_leads_to_any_more_may_be_missing_though_the_journal_has_it(
+    path: Path,
+) -> None:
+    state = fresh(path)
+    state.write({"n": 1})
+    folder = path.parent / ".pipeline/backups"
+    folder.mkdir()
+    lists = []
+    for hour in (12, 13):
+        (folder / f"{path.stem}_20250301_{hour}0000_000000.json.bak").write_text(f'{{"n": {hour}}}')
+        state.import_backups()
+        lists.append(_id(state, IMPORTED))
+    leave(state)
+
+    git(state, "prune", "--expire=now")
+
+    assert git(state, "cat-file", "--batch-check", input=lists[0].encode()).endswith(b"missing\n")
+    assert fresh(path).verify().ok
+
+
 def _import_and_prune(path: Path) -> PipelineState:
     """A store with something on every ref of the audit trail that is no list of failures."""
     state = fresh(path, max_backups=2)
