@@ -198,6 +198,17 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "a ref is torn": (_torn_ref, "refs/backups/keep"),
     "a ref dangles": (_dangling("refs/backups/keep"), "refs/backups/keep"),
     "another's ref dangles": (_dangling("refs/heads/other"), "refs/heads/other"),
+    "a ref names another that is not there": (
+        _written("repo/refs/backups/keep", b"ref: refs/heads/none\n"),
+        "refs/backups/keep names refs/heads/none",
+    ),
+    "refs name each other": (
+        lambda state: [
+            (state.git_dir / f"refs/tags/{one}").write_text(f"ref: refs/tags/{other}\n")
+            for one, other in ("ab", "ba")
+        ],
+        "refs/tags/b names refs/tags/a",
+    ),
     "a backup is no version": (_not_a_commit, "refs/backups/keep"),
     "refs/replace": (_replaced, "refs/replace/"),
     "a hole in the serials": (_hole, "stands where"),
@@ -412,6 +423,7 @@ def test_a_store_whose_journal_tells_nothing_of_the_lists_goes_on(
         ("remote", "add", "origin", "/nowhere"),
         ("branch", "topic"),
         ("symbolic-ref", "HEAD", "refs/heads/topic"),
+        ("symbolic-ref", "refs/remotes/origin/HEAD", "refs/heads/topic"),
     ],
     ids=lambda wish: wish[1],
 )

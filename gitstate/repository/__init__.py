@@ -405,8 +405,11 @@ class Repository:
             return
         yield from self._loose.problems()
         yield from self._packs.problems()
-        for stray in list_refs(self.git_dir).strays:
+        listing = list_refs(self.git_dir)
+        for stray in listing.strays:
             yield f"packed-refs is damaged: {stray!r}: {self.git_dir}"
+        for name, target in listing.dangling():
+            yield f"{name} names {target}, which does not exist: {self.git_dir}"
 
     def close(self) -> None:
         """Closes the packs, unless another thread is reading. The repository can be used again."""
