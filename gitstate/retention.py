@@ -235,14 +235,21 @@ class Retention:
     def _boundary(self) -> Boundary:
         return Boundary(self._store.repository, self._store.chain, self._store.reader.refs())
 
-    @staticmethod
-    def _received(boundary: Boundary, refs: Mapping[str, str]) -> dict[str, int]:
-        """The number of the newest version that each remote has, 0 where that is none of the branch."""
+    def _received(self, boundary: Boundary, refs: Mapping[str, str]) -> dict[str, int]:
+        """The number of the newest version that each remote is known to have, 0 for none of the branch.
+
+        Of one that was never pushed to Git notes nothing, and of a mirror neither.
+
+        Raises:
+            StateReadError: which remotes there are cannot be read.
+        """
         tracking = {
             match[1]: at for name, at in refs.items() if (match := _TRACKING.fullmatch(name))
         }
         numbers = boundary.numbers(tracking.values())
-        return {remote: numbers.get(at, 0) for remote, at in tracking.items()}
+        known = {remote: numbers.get(at, 0) for remote, at in tracking.items()}
+        names = sorted({*known, *self._store.repository.remotes()})
+        return {remote: known.get(remote, 0) for remote in names}
 
     def _named(self, refs: Mapping[str, str]) -> dict[str, Commit]:
         """What the names of backups name, as far as those are commits of gitstate."""

@@ -681,6 +681,94 @@ def test_what_a_remote_has_not_received_is_kept(keeping, received):
 
 
 @needs_git
+@pytest.mark.parametrize(
+    "add", [("add",), ("add", "--mirror=push"), ("add", "--mirror=fetch")], ids=lambda add: add[-1]
+)
+@pytest.mark.parametrize("ends", ["pushed", "removed", "by hand"])
+def test_a_remote_of_which_git_notes_nothing_has_received_nothing(
+    keeping, add: tuple[str, ...], ends: str, path: Path, tmp_path: Path
+) -> None:
+    keeping(1, 9).close()
+    state = fresh(path, max_backups=None)
+    for number in range(10, 15):
+        state.write({"n": number})
+    remote = tmp_path / "remote.git"
+    git(state, "clone", "-q", "--mirror", f"file://{state.git_dir}", str(remote))
+    git(state, "remote", *add, "archive.2/a", str(remote))
+    state = fresh(path, max_backups=1)
+
+    for _ in range(2):
+        assert state.prune(dry_run=True).held == ("archive.2/a",)
+        assert state.prune().held == ("archive.2/a",)
+        state.write({"n": "closed"})
+        state.close()
+        assert serials(fresh(path))[-1] == 8
+    if ends == "removed":
+        git(state, "remote", "remove", "archive.2/a")
+    elif ends == "by hand":
+        git(state, "update-ref", "refs/remotes/archive.2/a/main", "main")
+    elif "add" in add[-1]:
+        git(state, "push", "-q", "archive.2/a", "main")
+    else:
+        git(state, "push", "-q", str(remote), "main")  # of which Git notes nothing
+    report = state.prune()
+
+    newest = serials(state)[0]
+    known = ends != "pushed" or add == ("add",)
+    assert report.held == (() if known else ("archive.2/a",))
+    assert serials(state)[-1] == (newest - 1 if known else 8)
+    judge_disk(state)
+
+
+@needs_git
+def test_who_includes_a_config_with_remotes_in_the_repositorys_own_is_not_followed(
+    keeping, tmp_path: Path
+) -> None:
+    state = keeping(1, 9)
+    other = tmp_path / "other"
+    other.write_text('[remote "elsewhere"]\n\turl = /nowhere\n')
+    git(state, "config", "include.path", str(other))
+    git(state, "config", "remote.pushDefault", "nobody")
+
+    assert state.prune().held == ()
+
+    assert serials(state) == [9, 8]
+
+
+@pytest.mark.parametrize("damage", ["gone", "torn", "refused"])
+def test_nothing_is_pruned_where_nobody_knows_which_remotes_there_are(
+    keeping, damage: str, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = keeping(1, 9)
+    state.checkpoint()
+    config = state.git_dir / "config"
+    content = config.read_bytes()
+    if damage == "gone":
+        config.unlink()
+    elif damage == "torn":
+        config.write_bytes(content + b'[remote "x')
+
+    def refuse(call: Call) -> None:
+        if damage == "refused" and call.target == str(config):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with file_calls(refuse, reading=True):
+        for dry_run in (True, False):
+            with pytest.raises(StateReadError) as caught:
+                state.prune(dry_run=dry_run)
+            assert caught.value.code == (
+                "store-unreadable" if damage == "refused" else "config-damaged"
+            )
+            assert str(config) in str(caught.value)
+        state.close()
+
+    assert "could not be pruned" in caplog.text
+    assert serials(fresh(path)) == [9, 8, 7, 6, 5, 4, 3, 2, 1]
+    config.write_bytes(content)
+    assert fresh(path).prune().versions == range(1, 8)
+
+
+@needs_git
 def test_a_remote_that_has_something_else_has_received_nothing(keeping):
     state = keeping(1, 4)
     git(state, "update-ref", "refs/remotes/origin/main", "main~2")

@@ -1,7 +1,7 @@
 """The hidden bare repository: Git objects in and out, refs; the only room that uses dulwich.
 
-Nothing in the repository's own `config`, `hooks` or `alternates` is read or run (PITFALLS D25, D26): objects are read
-and written directly.
+Nothing in the repository's own `config`, `hooks` or `alternates` is obeyed or run (PITFALLS D25, D26): objects are read
+and written directly. Of `config` only the names of remotes are of interest.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gitstate import files
 from gitstate.errors import StateReadError, store_unreadable
 from gitstate.repository.bundle import write_bundle, write_header
 from gitstate.repository.checkouts import checkouts, named_by
-from gitstate.repository.frame import BRANCH, CONFIG, HEAD, faults
+from gitstate.repository.frame import BRANCH, CONFIG, HEAD, faults, remotes
 from gitstate.repository.listing import list_refs
 from gitstate.repository.loose import LooseObjects
 from gitstate.repository.objects import (
@@ -209,6 +209,24 @@ class Repository:
             lacking -= {made.id for made in self._journalled()}
             lacking = {each for each in lacking if not self.contains(each)}
         return named - lacking, lacking
+
+    def remotes(self) -> list[str]:
+        """The names of the remotes that are configured.
+
+        Raises:
+            StateReadError: the config is missing or damaged (code `"config-damaged"`), or the system refused.
+        """
+        try:
+            return remotes(self.git_dir)
+        except OSError as error:
+            raise store_unreadable(self.git_dir / "config", error) from error
+        except ValueError as error:
+            raise StateReadError(
+                f"the repository's config is {error}. Nothing was changed. It tells which remotes have yet to receive"
+                " versions. Mend it, or have state.repair() put a new one in its place, without remotes.",
+                path=self.git_dir / "config",
+                code="config-damaged",
+            ) from error
 
     def reachable(self, roots: Iterable[str], ends: Container[str]) -> set[str]:
         """The ids of all objects that `roots` and what they refer to lead to; behind the commits in `ends` is nothing.

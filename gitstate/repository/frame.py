@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import os
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -63,6 +64,21 @@ def faults(git_dir: Path) -> Iterator[Fault]:
         yield Fault(git_dir / "config", "the repository's config is missing or damaged", CONFIG)
 
 
+def remotes(git_dir: Path) -> list[str]:
+    """The names of the remotes that the repository's own config tells of.
+
+    Raises:
+        ValueError: that is missing or damaged.
+        OSError: it cannot be read.
+    """
+    config = content_of(git_dir / "config")
+    if config is None or not _usable(config):
+        raise ValueError(f"missing or damaged: {git_dir / 'config'}")
+    sections = _parsed(config).sections()
+    named = (each for each in sections if len(each) == 2 and each[0].lower() == b"remote")
+    return sorted({os.fsdecode(name) for _, name in named})
+
+
 def content_of(path: Path | str) -> bytes | None:
     """The bytes of a file; None where there is none, or something else is in its place.
 
@@ -108,8 +124,8 @@ def _usable(config: bytes) -> bool:
     if not all(map(_LINE_OF_CONFIG.fullmatch, lines)):
         return False
     try:
-        parsed = ConfigFile.from_file(io.BytesIO(config))
-    except Exception:  # noqa: BLE001  dulwich raises whatever its parsers trip over (PITFALLS D9)
+        parsed = _parsed(config)
+    except ValueError:
         return False
     core = {}
     for name in (b"repositoryformatversion", b"bare", b"filemode"):
@@ -117,3 +133,15 @@ def _usable(config: bytes) -> bool:
             core[name] = parsed.get((b"core",), name)
     version = core.pop(b"repositoryformatversion", b"0")
     return version in {b"0", b"1"} and all(v.lower() in _BOOLEANS for v in core.values())
+
+
+def _parsed(config: bytes) -> ConfigFile:
+    """What a config says itself: what it includes is not read (PITFALLS D25).
+
+    Raises:
+        ValueError: it makes no sense.
+    """
+    try:
+        return ConfigFile.from_file(io.BytesIO(config), expand_includes=False)
+    except Exception as error:  # dulwich raises whatever its parsers trip over (PITFALLS D9)
+        raise ValueError(repr(error)) from error
