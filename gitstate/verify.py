@@ -129,7 +129,8 @@ def _refs(store: Store, _: float | None) -> Iterator[str]:
             _read_all(store, name, at)
         except StateError as error:
             yield f"{name} names {at}, which cannot be read: {error}"
-    roots = set(refs.values())
+    # As Git sees them: the note of a failure may wait in the journal, with what it leads to.
+    roots = set(store.repository.refs.all("refs/").values())
     with contextlib.suppress(
         StateReadError
     ):  # an index that dulwich cannot read, which is no damage
