@@ -166,12 +166,8 @@ class Repair:
 
     def _packed_refs_locked(self) -> AbstractContextManager[None]:
         """Keeps Git from finishing in the new repository what it has begun to write in the old one."""
-        git_dir = self._layout.git_dir
-        return (
-            gitlock.locked(git_dir / "packed-refs")
-            if git_dir.is_dir()
-            else contextlib.nullcontext()
-        )
+        packed = self._layout.git_dir / "packed-refs"
+        return gitlock.locked(packed) if packed.parent.is_dir() else contextlib.nullcontext()
 
     def _look(self) -> list[tuple[str, int, int, int]]:
         """What Git may change meanwhile: the names, and which files they are."""

@@ -140,8 +140,8 @@ MUTANTS: Final = {
     ),
     "a checkpoint does not flush the pack's name": Mutant(
         "repository/packs.py",
-        "                files.sync_directory(self._directory)\n",
-        "                pass\n",
+        "            files.sync_directory(self._directory)\n",
+        "            pass\n",
         EXPLORER,
         _explored("checkpoints", "full_journals"),
     ),
@@ -407,7 +407,7 @@ MUTANTS: Final = {
         "        self._written = placed, packing.tips\n",
         "        self._written = placed, packing.tips\n        self.release()\n",
         "tests/test_torture.py",
-        "gits",
+        "any_file_call",
     ),
     "a pack has the name that its content makes": Mutant(
         "repository/packs.py",
@@ -472,24 +472,31 @@ MUTANTS: Final = {
     ),
     "the old journal is not kept": Mutant(
         "swap.py",
-        '            files.write_new(folder / "kept" / path.name, content, like=status)\n',
+        '            files.write_new(folder / "kept" / path.name, content, mode=S_IMODE(status.st_mode))\n',
         "            pass\n",
         "tests/test_repair.py",
         "put_aside",
     ),
     "a repair that was interrupted is not gone on with": Mutant(
         "swap.py",
-        '            if _FOLDER.fullmatch(name) and os.path.lexists(store / name / "old"):\n',
-        "            if False:\n",
+        "    return [store / name for name in names if _is_one(store / name) and _has_old(store / name)]\n",
+        "    return []\n",
         "tests/test_repair.py",
         "kill_in_the_swap",
     ),
     "what Git does beside a repair is not noticed": Mutant(
         "repair/__init__.py",
-        "                if seen == self._look():\n",
-        "                if True:\n",
+        "                if seen != self._look():\n",
+        "                if False:\n",
         "tests/test_repair.py",
         "git_does_beside",
+    ),
+    "what Git has begun to write goes on in the new repository": Mutant(
+        "repair/__init__.py",
+        "gitlock.locked(packed) if packed.parent.is_dir() else contextlib.nullcontext()",
+        "contextlib.nullcontext()",
+        "tests/test_repair_history.py",
+        "packed_refs",
     ),
     # -- retention
     "the file that tells Git where history begins is not flushed": Mutant(
