@@ -15,10 +15,12 @@ from gitstate.imports import Imports
 from gitstate.repository import BRANCH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from gitstate.repository import Commit
     from gitstate.store import Store
+
+    _Check = Callable[[Store, float | None], Iterable[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +60,23 @@ def verify(store: Store, timeout: float | None) -> VerifyReport:
 
 
 def _problems(store: Store, timeout: float | None) -> list[str]:
-    store.repository.forget()
     problems: list[str] = []
     for check in (_files, _journal_and_state, _objects, _chain, _archive, _refs):
-        try:
-            problems.extend(check(store, timeout))
-        except StateReadError as error:
-            problems.append(str(error))
-        except OSError as error:
-            problems.append(f"cannot be read: {error.strerror}: {error.filename}")
+        found = _said(check, store, timeout)
+        # Beside writers, or Git's upkeep, something may be on its way just then: damage is there the second time, too.
+        problems += found and [line for line in _said(check, store, timeout) if line in found]
+    return problems
+
+
+def _said(check: _Check, store: Store, timeout: float | None) -> list[str]:
+    store.repository.forget()
+    problems: list[str] = []
+    try:
+        problems.extend(check(store, timeout))
+    except StateReadError as error:
+        problems.append(str(error))
+    except OSError as error:
+        problems.append(f"cannot be read: {error.strerror}: {error.filename}")
     return problems
 
 

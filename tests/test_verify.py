@@ -2,16 +2,16 @@
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from oracle import fresh, git, git_environment, journal_of, judge_disk, leave, needs_git
 
-from gitstate import PipelineState, store
+from gitstate import PipelineState, StateError, store
 from gitstate.draft import ARCHIVE, FAILURES, IMPORTED, UNVERSIONED
 from gitstate.journal import read_all
-from gitstate.repository import BRANCH
+from gitstate.repository import BRANCH, Repository
 
 pytestmark = needs_git
 
@@ -435,3 +435,38 @@ def test_what_its_owner_tells_git_is_no_damage(wish: tuple[str, ...], path: Path
     git(state, *wish)
 
     assert state.verify().ok, state.verify().problems
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_is_wrong_for_a_moment_is_said_only_if_it_stays(
+    times: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Git's upkeep, and a checkpoint, take files away that are somewhere else by then."""
+    state = fresh(path)
+    state.write({"n": 1})
+    line = "an object is missing"
+    said = [line] * times
+
+    def problems(_: Repository) -> Iterator[str]:
+        yield from [said.pop()] if said else []
+
+    monkeypatch.setattr(Repository, "problems", problems)
+
+    assert fresh(path).verify().problems == ((line,) if times == 2 else ())
+
+
+def test_a_pack_that_leads_nowhere_keeps_nobody_looking(path: Path, tmp_path: Path) -> None:
+    state = fresh(path)
+    state.write({"n": 1})
+    state.checkpoint()
+    (pack,) = state.git_dir.glob("objects/pack/*.pack")
+    away = pack.rename(tmp_path / pack.name)
+    pack.symlink_to(tmp_path / "nowhere")
+
+    assert not fresh(path).verify().ok
+    with pytest.raises(StateError):
+        fresh(path).read(at="abcd")
+
+    pack.unlink()
+    away.rename(pack)
+    assert fresh(path).verify().ok

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Container, Iterable, Mapping
 
     from gitstate.repair.remains import Remains
     from gitstate.repository import Commit
@@ -125,12 +125,7 @@ def _is_ours(found: Lineage, remains: Remains, evidence: Evidence, at: str) -> b
 
 def _tip(found: Lineage, remains: Remains, evidence: Evidence) -> Commit | None:
     """The newest version of the branch that can be read."""
-    tip = None
-    for number, at in enumerate(evidence.tips):
-        here = remains.version(at)
-        if here and here.note.serial > evidence.pruned and (number == 0 or at in found.own):
-            tip = here
-            break
+    tip = _told(found, remains, evidence)
     sure = tip is not None and tip.id == evidence.tips[0] and evidence.sure
     if tip is None:
         left = filter(None, map(remains.version, found.own))
@@ -143,24 +138,38 @@ def _tip(found: Lineage, remains: Remains, evidence: Evidence) -> Commit | None:
         newer = remains.version(at)
         if newer and any(each.id == tip.id for each in remains.line(newer, tip.note.serial)):
             tip = newer
-    # A record that is lost may have come behind it. Where it was done, the state file shows it.
-    step = None if sure else _next(tip, remains, evidence)
+    return tip if sure else _shown(tip, remains, evidence)
+
+
+def _told(found: Lineage, remains: Remains, evidence: Evidence) -> Commit | None:
+    """The first of the tips that can be read, is ours, and was not pruned."""
+    for number, at in enumerate(evidence.tips):
+        here = remains.version(at)
+        if here and here.note.serial > evidence.pruned and (number == 0 or at in found.own):
+            return here
+    return None
+
+
+def _shown(tip: Commit, remains: Remains, evidence: Evidence) -> Commit:
+    """The last that was built on `tip` and that the state file shows: a record that is lost may have come behind it."""
+    children: dict[str, list[Commit]] = {}
+    for each in list(remains.commits.values()):
+        if len(each.parents) == 1 and each.id not in evidence.claimed:
+            children.setdefault(each.parents[0], []).append(each)
+    step = _next(tip, remains, children)
     while step is not None:
         if remains.blob_of(step) == evidence.state:
             tip = step
-        step = _next(step, remains, evidence)
+        step = _next(step, remains, children)
     return tip
 
 
-def _next(commit: Commit, remains: Remains, evidence: Evidence) -> Commit | None:
-    """The one version that was built on another, if there is one, and it is nobody else's."""
+def _next(commit: Commit, remains: Remains, children: Mapping[str, list[Commit]]) -> Commit | None:
+    """The one version that was built on another, if there is one."""
     found = [
         each
-        for each in list(remains.commits.values())
-        if each.parents == (commit.id,)
-        and each.note.serial == commit.note.serial + 1
-        and each.id not in evidence.claimed
-        and remains.version(each.id)
+        for each in children.get(commit.id, ())
+        if each.note.serial == commit.note.serial + 1 and remains.version(each.id)
     ]
     return found[0] if len(found) == 1 else None
 

@@ -85,6 +85,7 @@ class Rebuild:
             StateWriteError: the disk refused.
         """
         self._packs.write((), raws, self._scratch, ())
+        self._packs.release()
         self.objects.forget()
 
     def raws(self) -> Iterator[Raw]:

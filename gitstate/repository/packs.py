@@ -268,7 +268,8 @@ class Packs:
         with contextlib.suppress(FileNotFoundError):  # before the first write
             names = sorted(name for name in os.listdir(self._directory) if name.endswith(".pack"))
         found = (self._directory / name for name in names)
-        return [path for path in found if path.with_suffix(".idx").exists()]
+        # A name may lead nowhere, and who takes that for a pack that has just gone looks for it for ever.
+        return [path for path in found if path.exists() and path.with_suffix(".idx").exists()]
 
     def _weights(self) -> Iterator[tuple[int, int, Path]]:
         """Of each pack its weight, its age, and where it is."""
