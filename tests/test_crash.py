@@ -314,10 +314,18 @@ WORKLOADS = {
     "checkpoint": Workload(_packed_and_more, lambda state, ack: state.checkpoint()),
     "close": Workload(_many_versions, lambda state, ack: state.close()),
     "prune": Workload(
-        _more_than_the_window, lambda state, ack: state.prune(), window=2, then=_still_named
+        _more_than_the_window,
+        lambda state, ack: state.prune(),
+        window=2,
+        then=_still_named,
+        stride=3,
     ),
     "prune and close": Workload(
-        _more_than_the_window, lambda state, ack: state.close(), window=2, then=_still_named
+        _more_than_the_window,
+        lambda state, ack: state.close(),
+        window=2,
+        then=_still_named,
+        stride=3,
     ),
     "repair": Workload(_damaged, lambda state, ack: state.repair(), mend=repair_store, stride=3),
     "name taken away": Workload(_more_than_the_window, _unname, window=2, then=_named_until_told),
@@ -326,19 +334,19 @@ WORKLOADS = {
 
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_a_kill_at_any_file_call_loses_nothing_and_invents_nothing(
-    name: str, tmp_path: Path, tally: Tally
+    name: str, tmp_path: Path, scale: Callable[[int, int], int], tally: Tally
 ) -> None:
-    explored = _kill_everywhere(WORKLOADS[name], tmp_path)
+    stride = scale(WORKLOADS[name].stride, 1)
+    explored = _kill_everywhere(WORKLOADS[name], tmp_path, stride)
     tally("kills at file calls", explored)
     assert explored >= 3
 
 
-def _kill_everywhere(workload: Workload, directory: Path) -> int:
-    """The number of kills that were judged: at every file call, and in the middle of every write."""
+def _kill_everywhere(workload: Workload, directory: Path, stride: int = 1) -> int:
+    """The number of kills that were judged: at every file call, or one in a `stride`, and in the middle of every write."""
 
     def explore(first: int, step: int) -> int:
         explored = 0
-        stride = workload.stride
         for number in itertools.count(first * stride + 1, step * stride):
             died = _kill_at(workload, directory / str(number), number)
             if died is None:

@@ -130,10 +130,11 @@ WORKS = {
         edit={"n": 2},
         parts=([{"n": 1}, {"n": 2}], [{"n": 2}]),
         then=_import_the_rest,
+        stride=5,
     ),
     "checkpoint": Work(lambda state: _counts(state, 1, 2), lambda state: state.checkpoint(), []),
     "close": Work(lambda state: _counts(state, 1, 2), lambda state: state.close(), []),
-    "prune": Work(_name_and_go_on, _prune, [], window=0, then=_find_the_name),
+    "prune": Work(_name_and_go_on, _prune, [], window=0, then=_find_the_name, stride=5),
     "name taken away": Work(
         lambda state: (_counts(state, 1), state.create_backup("keep"))[0],
         lambda state: state.delete_backup("keep"),
@@ -146,7 +147,7 @@ WORKS = {
         damaged=True,
         stride=31,
     ),
-    "looking": Work(lambda state: (_counts(state, 1, 2), _forget(state))[0], _look, []),
+    "looking": Work(lambda state: (_counts(state, 1, 2), _forget(state))[0], _look, [], stride=5),
 }
 
 
