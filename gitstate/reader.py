@@ -130,13 +130,16 @@ class Reader:
         if not self._are_in_place(records):
             line = "the journal holds records that are not in place: the next use of the state puts them there"
             return [line]
-        now, noted = standing(base, records), standing(base, _but_failures(records))
+        now = standing(base, records)
+        # A note of a failure may be in place, while a later one waits.
+        noted = {standing(base, _but_failures(records)).refs.get(FAILURES)}
+        noted.update(c.new for record in records for c in record.refs if c.name == FAILURES)
         merged = merge(records)
         # Of names that no record moves nobody knows where they were left.
         moved = {change.name: change.new for change in merged.refs} if merged else {}
         for name, known in {**now.refs, **moved}.items():
             at = self._effects.ref(name)
-            if at != known and (name != FAILURES or at != noted.refs.get(name)):
+            if at != known and not (name == FAILURES and at in noted):
                 line = f"{name} is at {at or 'nothing'}, and was left at {known or 'nothing'}"
                 return [line]
         expected = now.state

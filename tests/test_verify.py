@@ -470,3 +470,15 @@ def test_a_pack_that_leads_nowhere_keeps_nobody_looking(path: Path, tmp_path: Pa
     pack.unlink()
     away.rename(pack)
     assert fresh(path).verify().ok
+
+
+def test_notes_of_failures_of_which_the_first_are_in_place_are_nothing_wrong(path: Path) -> None:
+    state = fresh(path)
+    state.write({"n": 1})
+    state.checkpoint()
+    path.write_text('{"n": 2}')
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError), state.transaction():
+            _ = 1 / 0
+        (problem,) = state.verify().problems
+        assert "edited" in problem
