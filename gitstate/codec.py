@@ -112,6 +112,15 @@ def decode_foreign(content: bytes, *, allow_nan: bool = False) -> Document:
     return document
 
 
+def is_document(content: bytes) -> bool:
+    """Whether these bytes are a state; NaN and infinities in it are whoever reads it to judge."""
+    try:
+        decode_foreign(content, allow_nan=True)
+    except StateReadError:
+        return False
+    return True
+
+
 def _encoded_plain(document: object) -> Encoded | None:
     """What a document of plain JSON values encodes to; None where each value has to be looked at."""
     if type(document) is not dict:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from gitstate import codec, files
 from gitstate.draft import FAILURES
-from gitstate.errors import StateError, StateReadError, gone, store_unreadable, unreadable
+from gitstate.errors import StateError, gone, store_unreadable, unreadable
+from gitstate.finding import Finding, Remedy
 from gitstate.journal import NOWHERE, Mark, read_all
 from gitstate.record import Record, RefChange, Standing, merge, standing
 from gitstate.repository import BRANCH, Repository, blob_id
@@ -119,8 +120,8 @@ class Reader:
         return self._are_in_place(self._snapshot(NOWHERE)[1])
 
     @_typed()
-    def problems(self) -> list[str]:
-        """What is wrong with the journal and the state file, a line each. Changes nothing.
+    def finding(self) -> Finding | None:
+        """What is wrong with the journal or the state file, the first of it; None for nothing. Changes nothing.
 
         Raises:
             StateReadError: the journal is damaged, or the state file cannot be read.
@@ -129,7 +130,7 @@ class Reader:
         path = self._layout.state
         if not self._are_in_place(records):
             line = "the journal holds records that are not in place: the next use of the state puts them there"
-            return [line]
+            return Finding(line, Remedy.PUT_IN_PLACE)
         now = standing(base, records)
         # A note of a failure may be in place, while a later one waits.
         noted = {standing(base, _but_failures(records)).refs.get(FAILURES)}
@@ -140,26 +141,25 @@ class Reader:
         for name, known in {**now.refs, **moved}.items():
             at = self._effects.ref(name)
             if at != known and not (name == FAILURES and at in noted):
-                line = f"{name} is at {at or 'nothing'}, and was left at {known or 'nothing'}"
-                return [line]
-        expected = now.state
+                return Finding(
+                    f"{name} is at {at or 'nothing'}, and was left at {known or 'nothing'}"
+                )
         try:
             content = self._file()
         except FileNotFoundError:
-            return (
-                [f"the state file is gone, although there is history: {path}"] if expected else []
+            line = f"the state file is gone, although there is history: {path}"
+            return Finding(line, Remedy.PUT_IN_PLACE) if now.state else None
+        if blob_id(content) == now.state:
+            return None
+        if not codec.is_document(content):
+            return Finding(
+                f"the state file is damaged, it is no state: {path}", Remedy.PUT_IN_PLACE
             )
-        if blob_id(content) != expected:
-            try:
-                codec.decode_foreign(content, allow_nan=True)
-            except StateReadError:
-                return [f"the state file is damaged, it is no state: {path}"]
-            line = (
-                f"the state file is not what was written last, somebody edited it: {path}; the next transaction keeps"
-                " the edit as a version of its own"
-            )
-            return [line]
-        return []
+        line = (
+            f"the state file is not what was written last, somebody edited it: {path}; the next transaction keeps"
+            " the edit as a version of its own"
+        )
+        return Finding(line, Remedy.TRANSACTION)
 
     @_typed()
     def trusts(self, content: bytes) -> bool:

@@ -46,6 +46,7 @@ from gitstate.statefile import StateFile
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from gitstate.finding import Finding
     from gitstate.layout import Layout, Settings
     from gitstate.statefile import Found
 
@@ -228,20 +229,20 @@ class Store:
 
     # -- without the lock ----------------------------------------------------------------------------------------
 
-    def problems(self, timeout: float | None) -> list[str]:
-        """What is wrong with the journal and the state file, a line each. Changes nothing.
+    def finding(self, timeout: float | None) -> Finding | None:
+        """What is wrong with the journal or the state file; None for nothing. Changes nothing.
 
         Raises:
             StateLockError: the lock was held for `timeout` seconds.
             StateReadError: the journal is damaged, or the state file cannot be read.
         """
         if self.lock.held_here():
-            return self.reader.problems()
+            return self.reader.finding()
         try:
             # Where no lock file can be made, nobody writes.
             with contextlib.suppress(StateWriteError):
                 self.lock.acquire(timeout, "verify")
-            return self.reader.problems()
+            return self.reader.finding()
         finally:
             if self.lock.held_here():
                 self.lock.release()

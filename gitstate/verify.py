@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gitstate.audit import Archive
 from gitstate.boundary import Boundary
 from gitstate.draft import ARCHIVE, AUDIT, BACKUPS, IMPORTED
 from gitstate.errors import StateError, StateReadError
+from gitstate.finding import Finding, Remedy
 from gitstate.generations import generations
 from gitstate.imports import Imports
 from gitstate.repository import BRANCH
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from gitstate.repository import Commit
     from gitstate.store import Store
 
-    _Check = Callable[[Store, float | None], Iterable[str]]
+    _Check = Callable[[Store, float | None], Iterable[str | Finding]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,39 +46,45 @@ def verify(store: Store, timeout: float | None) -> VerifyReport:
     Raises:
         StateLockError: the lock was held for `timeout` seconds.
     """
+    return VerifyReport(tuple(each.line for each in findings(store, timeout)))
+
+
+def findings(store: Store, timeout: float | None) -> list[Finding]:
+    """What `verify` finds, and what it takes to mend that.
+
+    Raises:
+        StateLockError: the lock was held for `timeout` seconds.
+    """
     if not store.layout.exists():
         try:
             store.layout.refuse_remains()
         except StateReadError as error:
-            return VerifyReport((str(error),))
-        return VerifyReport(())
+            return [Finding(str(error))]
+        return []
     while True:
         before = _pruned(store)
-        problems = _problems(store, timeout)
+        found = [each for check in _CHECKS for each in _confirmed(check, store, timeout)]
         # Beside a prune, what seems to be missing may have gone on purpose.
-        if not problems or before == _pruned(store):
-            return VerifyReport(tuple(dict.fromkeys(problems)))
+        if not found or before == _pruned(store):
+            return list(dict.fromkeys(found))
 
 
-def _problems(store: Store, timeout: float | None) -> list[str]:
-    problems: list[str] = []
-    for check in (_files, _journal_and_state, _objects, _chain, _archive, _refs):
-        found = _said(check, store, timeout)
-        # Beside writers, or Git's upkeep, something may be on its way just then: damage is there the second time, too.
-        problems += found and [line for line in _said(check, store, timeout) if line in found]
-    return problems
+def _confirmed(check: _Check, store: Store, timeout: float | None) -> list[Finding]:
+    """What is found twice: beside writers, or Git's upkeep, something may be on its way just then. Damage stays."""
+    found = _found(check, store, timeout)
+    return found and [each for each in _found(check, store, timeout) if each in found]
 
 
-def _said(check: _Check, store: Store, timeout: float | None) -> list[str]:
+def _found(check: _Check, store: Store, timeout: float | None) -> list[Finding]:
     store.repository.forget()
-    problems: list[str] = []
+    found: list[Finding] = []
     try:
-        problems.extend(check(store, timeout))
+        found.extend(e if isinstance(e, Finding) else Finding(e) for e in check(store, timeout))
     except StateReadError as error:
-        problems.append(str(error))
+        found.append(Finding(str(error)))
     except OSError as error:
-        problems.append(f"cannot be read: {error.strerror}: {error.filename}")
-    return problems
+        found.append(Finding(f"cannot be read: {error.strerror}: {error.filename}"))
+    return found
 
 
 def _pruned(store: Store) -> tuple[int, frozenset[str]]:
@@ -94,8 +101,9 @@ def _files(store: Store, _: float | None) -> Iterator[str]:
         yield f"the journal is missing: {store.layout.store}; the next use begins a new one"
 
 
-def _journal_and_state(store: Store, timeout: float | None) -> Iterator[str]:
-    yield from store.problems(timeout)
+def _journal_and_state(store: Store, timeout: float | None) -> Iterator[Finding]:
+    if found := store.finding(timeout):
+        yield found
 
 
 def _objects(store: Store, _: float | None) -> Iterator[str]:
@@ -128,7 +136,7 @@ def _archive(store: Store, _: float | None) -> Iterator[str]:
             return
 
 
-def _refs(store: Store, _: float | None) -> Iterator[str]:
+def _refs(store: Store, _: float | None) -> Iterator[str | Finding]:
     refs = store.reader.refs(recover=False)
     for name, at in refs.items():
         if name.startswith("refs/replace/"):
@@ -152,7 +160,7 @@ def _refs(store: Store, _: float | None) -> Iterator[str]:
         yield from _boundary(store, refs, roots)
 
 
-def _boundary(store: Store, refs: dict[str, str], roots: set[str]) -> Iterator[str]:
+def _boundary(store: Store, refs: dict[str, str], roots: set[str]) -> Iterator[str | Finding]:
     repository = store.repository
     repository.shallow.read()  # which says if it cannot be read
     boundary = Boundary(repository, store.chain, refs)
@@ -169,7 +177,7 @@ def _boundary(store: Store, refs: dict[str, str], roots: set[str]) -> Iterator[s
     yield from _lacking(store, repository.reachable(roots, ends))
 
 
-def _lacking(store: Store, reached: set[str]) -> Iterator[str]:
+def _lacking(store: Store, reached: set[str]) -> Iterator[Finding]:
     """What of the objects `reached` is in the journal alone, though everything is in place: Git does not see it."""
     repository = store.repository
     lacking = {each for each in store.journalled() & reached if not repository.contains(each)}
@@ -177,10 +185,11 @@ def _lacking(store: Store, reached: set[str]) -> Iterator[str]:
         repository.forget()  # Git, or a checkpoint, may have packed them meanwhile
         lacking = {each for each in lacking if not repository.contains(each)}
     if lacking:
-        yield (
+        line = (
             f"the journal holds records whose objects are missing in the repository, {min(lacking)} for one of"
             f" {len(lacking)}: repair(), or the next use that writes, puts them there: {store.layout.git_dir}"
         )
+        yield Finding(line, Remedy.PUT_IN_PLACE)
 
 
 def _read_all(store: Store, name: str, at: str) -> None:
@@ -197,3 +206,6 @@ def _read_all(store: Store, name: str, at: str) -> None:
         repository.read(repository.file_id(tree, store.layout.file_name))
     else:
         repository.read(at)
+
+
+_CHECKS: Final = (_files, _journal_and_state, _objects, _chain, _archive, _refs)

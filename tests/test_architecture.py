@@ -12,7 +12,7 @@ import gitstate
 PACKAGE = Path(gitstate.__file__).parent
 
 ROWS = [
-    {"errors", "pointer", "trailers", "difference", "queue"},
+    {"errors", "pointer", "trailers", "difference", "queue", "finding"},
     {"codec", "diff", "files"},
     {"schema", "lock", "legacy", "generations", "part", "record"},
     {"journal", "repository", "swap"},

@@ -297,6 +297,32 @@ def test_what_is_left_of_somebodys_branch_is_kept(lost: str, path: Path):
     judge_repaired(path, {})
 
 
+def test_a_name_for_the_branch_stays_while_the_journal_alone_knows_where_that_is(path: Path):
+    state = small(path)
+    git(state, "symbolic-ref", "refs/heads/alias", "refs/heads/main")
+    at = git(state, "rev-parse", "HEAD")
+    leave(state)
+    (state.git_dir / "refs/heads/main").unlink()
+    flip(next(state.git_dir.glob("objects/pack/*.idx")), 1100)
+
+    assert fresh(path).repair().ok
+
+    assert git(state, "rev-parse", "refs/heads/alias") == at
+    judge_repaired(path, {})
+
+
+def test_names_that_lead_to_each_other_are_put_aside_at_once(path: Path):
+    state = small(path)
+    state.close()
+    for one, other in ("ab", "ba"):
+        (state.git_dir / f"refs/heads/{one}").write_text(f"ref: refs/heads/{other}\n")
+
+    report = fresh(path).repair()
+
+    assert sorted(line.split(":")[0] for line in report.lost) == ["refs/heads/a", "refs/heads/b"]
+    judge_repaired(path, {})
+
+
 @pytest.mark.parametrize("lost", ["what it is at", "what that is built on"])
 def test_a_work_tree_that_is_at_something_lost_is_put_aside(lost: str, path: Path, tmp_path: Path):
     state = small(path)

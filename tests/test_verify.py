@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from oracle import fresh, git, git_environment, journal_of, judge_disk, leave, needs_git
+from wrecks import loose_file, unpack
 
 from gitstate import PipelineState, StateError, store
 from gitstate.draft import ARCHIVE, FAILURES, IMPORTED, UNVERSIONED
@@ -22,20 +23,9 @@ def _id(state: PipelineState, name: str) -> str:
     return git(state, "rev-parse", name).decode().strip()
 
 
-def _unpacked(state: PipelineState) -> None:
-    """Makes every object a loose one."""
-    packs = state.git_dir / "objects/pack"
-    for pack in list(packs.glob("*.pack")):
-        content = pack.read_bytes()
-        for path in packs.glob(pack.stem + ".*"):
-            path.unlink()
-        git(state, "unpack-objects", "-q", input=content)
-
-
 def _loose(state: PipelineState, name: str) -> Path:
-    _unpacked(state)
-    made_id = _id(state, name)
-    path = state.git_dir / "objects" / made_id[:2] / made_id[2:]
+    unpack(state)
+    path = loose_file(state, name)
     path.chmod(0o600)
     return path
 

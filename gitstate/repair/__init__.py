@@ -16,12 +16,13 @@ from gitstate import codec, files, swap
 from gitstate.checkpoint import maintaining
 from gitstate.draft import Draft
 from gitstate.errors import StateReadError, StateWriteError
+from gitstate.finding import Remedy
 from gitstate.generations import generations, path_of
 from gitstate.journal import generation
 from gitstate.layout import Settings
 from gitstate.record import Record, Standing
 from gitstate.repair.plan import Plan
-from gitstate.repair.rebuild import Rebuild
+from gitstate.repair.rebuild import PASSING, Rebuild
 from gitstate.repair.remains import Remains
 from gitstate.repair.wreck import look_at
 from gitstate.repository import BRANCH, blob_id, gitlock, make_tree
@@ -30,12 +31,13 @@ from gitstate.repository.frame import Fault, content_of, is_refusal
 from gitstate.repository.listing import list_refs
 from gitstate.repository.objects import Raw, unpack_loose
 from gitstate.store import KNOWN_REFS
-from gitstate.verify import verify
+from gitstate.verify import findings, verify
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from gitstate.finding import Finding
     from gitstate.repair.source import Source
     from gitstate.repair.wreck import Wreck
     from gitstate.writer import Writer
@@ -85,8 +87,8 @@ class Repair:
         layout = self._layout
         safe = "Nothing is lost: the store is as it was, or its repair is finished by the next use of it."
         with files.Refused(StateWriteError, "cannot repair", layout.store, safe):
-            gone = not layout.exists()
-            if gone and not layout.store.is_dir():
+            lacking = not layout.exists()
+            if lacking and not layout.store.is_dir():
                 if self._source is None:
                     return RepairReport()
                 layout.create(Settings(None))
@@ -94,27 +96,31 @@ class Repair:
             if swap.is_left(layout.store):
                 with maintaining(layout, "repair", timeout):
                     pass  # which puts away what one that was interrupted has left
-            before = verify(self._store, timeout).problems
-            gone = gone and self._source is not None
-            if not _is_needed(before) and not gone:
+            copied = lacking and self._source is not None
+            if not copied and not _are_needed(findings(self._store, timeout)):
                 return RepairReport()
             layout.check_writable_place(network=self._writer.policy.allow_network)
             with maintaining(layout, "repair", timeout):
-                # Another repair may have been at it.
-                before = verify(self._store, timeout).problems
-                sound = not gone and all(map(_is_of_the_state, before))
-                if sound and _is_needed(before):
-                    with self._store.writing("repair", timeout):
-                        pass  # which puts in place what the journal holds
-                    sound = all(map(_is_of_the_state, verify(self._store, timeout).problems))
-                if not sound:
-                    self._mend(timeout)
-                if _is_needed(before) or gone:
+                before = findings(
+                    self._store, timeout
+                )  # again, as another repair may have been at it
+                if copied or _are_needed(before):
+                    if copied or not self._is_put_in_place(before, timeout):
+                        self._mend(timeout)
                     self._put_state_back(timeout)
             after = verify(self._store, timeout).problems
-        mended = (_ADVICE.split(line)[0] for line in before if line not in after)
+        mended = (_ADVICE.split(each.line)[0] for each in before if each.line not in after)
         aside = (f"what was there before: {self._quarantine}",) if self._quarantine else ()
         return RepairReport((*mended, *self._kept), aside, (*self._lost, *after))
+
+    def _is_put_in_place(self, found: list[Finding], timeout: float | None) -> bool:
+        """Whether no more is wrong than that what the journal holds was to be put in place, which is done then."""
+        if any(each.remedy is Remedy.REBUILD for each in found):
+            return False
+        with self._store.writing("repair", timeout):
+            pass
+        left = findings(self._store, timeout)
+        return all(each.remedy is not Remedy.REBUILD for each in left)
 
     # -- the store ---------------------------------------------------------------------------------------------------
 
@@ -174,7 +180,7 @@ class Repair:
         found = []
         for folder, _, names in os.walk(self._layout.git_dir):
             for name in names:
-                if name.startswith("gitstate-lock-") or name == "packed-refs.lock":
+                if PASSING.fullmatch(name):
                     continue
                 with contextlib.suppress(FileNotFoundError):
                     status = os.lstat(os.path.join(folder, name))
@@ -196,7 +202,7 @@ class Repair:
                 list_refs(layout.git_dir),
                 wreck,
                 self._store.chain.written(),
-                state if _is_state(state) else None,
+                state if codec.is_document(state) else None,
                 self._source.refs() if self._source else {},
             )
             rebuild.add(plan.additions)
@@ -235,7 +241,7 @@ class Repair:
         writer = self._writer
         with writer.writing("repair", timeout) as found:
             head = self._store.head
-            if _is_state(found.content):
+            if found.content is not None and codec.is_document(found.content):
                 draft = writer.draft(found)
             elif head is None:
                 return
@@ -290,21 +296,6 @@ def _checked_out(git_dir: Path) -> set[str]:
     return found
 
 
-def _is_needed(problems: tuple[str, ...]) -> bool:
-    # Somebody's edit is no damage: the next transaction makes a version of it.
-    return not all("somebody edited it" in line for line in problems)
-
-
-def _is_of_the_state(problem: str) -> bool:
-    """Whether what `verify` says is seen to by whoever opens the store, or is about the state file alone."""
-    return problem.startswith(("the journal holds records", "the state file"))
-
-
-def _is_state(content: bytes | None) -> bool:
-    if content is None:
-        return False
-    try:
-        codec.decode_foreign(content, allow_nan=True)
-    except StateReadError:
-        return False
-    return True
+def _are_needed(found: list[Finding]) -> bool:
+    """Whether any of it is damage."""
+    return any(each.remedy is not Remedy.TRANSACTION for each in found)

@@ -143,13 +143,9 @@ class Plan:
                 was = ids[0] if ids and name not in listing.torn else "what its file does not say"
                 now = f"is at {at} now" if at else "is left out"
                 self.lost.append(f"{name}: at {was}, which cannot be read; it {now}")
-        for name in sorted(self.symbolic):
-            target = (
-                self.symbolic[name].partition(b":")[2].strip().decode("utf-8", "surrogateescape")
-            )
-            if target not in (*wanted, *self.symbolic):
+        for name, target in listing.dangling(wanted):
+            if self.symbolic.pop(name, None) is not None:
                 self.lost.append(f"{name}: names {target}, which is not there; it is left out")
-                del self.symbolic[name]
         self.lost += [
             f"a line of packed-refs, and the names after it, if there were any: {line!r}"
             for line in listing.strays
@@ -282,7 +278,7 @@ class Plan:
             unknown = archives.draw(lineage, serials, self._named())
             if unknown:
                 self.lost.append(f"{ARCHIVE}: what {unknown} of its lines said")
-            lines = {serial: archives.lines[serial] for serial in range(1, oldest)}
+            lines = {serial: archives.lines[serial].text for serial in range(1, oldest)}
             self.refs[ARCHIVE] = self._draft.keep_archive(files_of(lines), {}, oldest - 1)
 
     def _mend_trails(

@@ -7,12 +7,10 @@ finds nothing in that: no pack has the name of an old one, and no ref a file of 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import secrets
 import shutil
-import zlib
 from stat import S_IMODE
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +20,7 @@ from gitstate.record import GitObject
 from gitstate.repository import Repository
 from gitstate.repository.checkouts import checkouts, named_by
 from gitstate.repository.frame import content_of, faults, is_damage, is_refusal
-from gitstate.repository.objects import Raw, unpack_loose
+from gitstate.repository.objects import Raw, checked_loose
 from gitstate.repository.packfile import PackFile
 from gitstate.repository.packs import Packs
 from gitstate.repository.salvage import SalvagedPack
@@ -32,7 +30,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MADE_ANEW: Final = {"HEAD", "config", "objects", "refs", "packed-refs", "shallow"}
-_PASSING: Final = re.compile(r"gitstate-.*|.*\.lock|gc\.(pid|log)|packed-refs\.new")
+PASSING: Final = re.compile(r"gitstate-.*|.*\.lock|gc\.(pid|log)|packed-refs\.new")
+"""The files in a repository of whoever is at work there just now."""
+
 _ANY: Final = re.compile(".*", re.DOTALL)
 _PACK: Final = re.compile(r".*\.pack")
 _FOLDER: Final = re.compile("[0-9a-f]{2}")
@@ -99,7 +99,7 @@ class Rebuild:
         if self.objects.contains(object_id):
             return self.objects.raw(object_id)
         content = content_of(self._old / "objects" / object_id[:2] / object_id[2:])
-        return _unpacked(GitObject(object_id, content)) if content is not None else None
+        return checked_loose(GitObject(object_id, content)) if content is not None else None
 
     def take_the_rest(self) -> None:
         """Takes the config, HEAD, hooks, work trees and whatever else is not made anew.
@@ -116,7 +116,7 @@ class Rebuild:
             if name in {"HEAD", "config"} - faulty:
                 files.remove(self._new / name)
                 self._copy(self._old / name, self._new / name)
-            elif name not in {*_MADE_ANEW, *faulty} and not _PASSING.fullmatch(name):
+            elif name not in {*_MADE_ANEW, *faulty} and not PASSING.fullmatch(name):
                 self._copy(self._old / name, self._new / name, lost)
 
     def publish(
@@ -165,8 +165,8 @@ class Rebuild:
             for path in _in_folder(folder, _NAME):
                 if (content := content_of(path)) is not None:
                     made = GitObject(folder.name + path.name, content)
-                    yield from filter(None, [_unpacked(made)])
-        yield from filter(None, map(_unpacked, more))
+                    yield from filter(None, [checked_loose(made)])
+        yield from filter(None, map(checked_loose, more))
 
     def _link(self, path: Path) -> None:
         """Takes a pack over under another name, as a `git repack` under way deletes the old ones by theirs."""
@@ -245,13 +245,4 @@ def _names_in(path: Path) -> Collection[bytes] | None:
             raise
     except Exception:  # noqa: BLE001  zlib and dulwich raise whatever they trip over (PITFALLS D9)
         return None
-    return None
-
-
-def _unpacked(made: GitObject) -> Raw | None:
-    """The object in the bytes of a loose file, None if its hash is another."""
-    with contextlib.suppress(zlib.error):
-        whole = zlib.decompress(made.loose)
-        if hashlib.sha1(whole, usedforsecurity=False).hexdigest() == made.id:
-            return unpack_loose(made)
     return None

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gitstate import trailers
 from gitstate.audit import archived_line, is_lost, lost_line
@@ -22,15 +23,24 @@ if TYPE_CHECKING:
     from gitstate.repair.lineage import Lineage
     from gitstate.repair.remains import Remains
     from gitstate.repository import Commit
+    from gitstate.repository.objects import Raw
 
 _IMPORTS: Final = (b"backups.", b"lines.")
+
+
+class Line(NamedTuple):
+    """A line of an archive, as it stands there, and of it the version's commit, and whether that was lost."""
+
+    text: bytes
+    commit: str | None
+    lost: bool
 
 
 class Archives:
     """The lines of all archives that are left.
 
     Attributes:
-        lines: as they stand there, by the numbers of the versions.
+        lines: them, by the numbers of the versions.
         whole: the commit of the archive that counted, if all of it can be had.
         last: the number of the newest version that was pruned; None where nothing says so.
     """
@@ -38,7 +48,9 @@ class Archives:
     def __init__(self, remains: Remains, ids: Iterable[str]) -> None:
         """Reads that of the ref, which may be at any of `ids`, the best first."""
         self._remains = remains
-        self.lines: dict[int, bytes] = {}
+        # Of each file once: older archives hold most of the files of newer ones.
+        self._files: dict[str, dict[int, Line]] = {}
+        self.lines: dict[int, Line] = {}
         found = [each for each in map(remains.commit, ids) if each]
         for each in found:
             self._take(self._lines(each.tree))
@@ -52,14 +64,14 @@ class Archives:
         `claimed` commits are somebody else's.
         """
         remains = self._remains
-        theirs = {remains.commits[each].tree for each in claimed if each in remains.commits}
+        theirs = _trees(remains, claimed)
         ahead = {tree: self._lines(tree) for tree in remains.lists if tree not in theirs}
         while True:
             ids = set(self.commits())
             ours = {
                 tree
                 for tree, lines in ahead.items()
-                if any(at in known or at in ids for at in map(_commit_of, lines.values()))
+                if any(line.commit in known or line.commit in ids for line in lines.values())
             }
             if not ours:
                 break
@@ -72,17 +84,15 @@ class Archives:
 
     def commits(self) -> Iterator[str]:
         """The versions that the lines are of."""
-        yield from filter(None, map(_commit_of, self.lines.values()))
+        return (line.commit for line in self.lines.values() if line.commit)
 
     def pruned(self) -> set[str]:
         """Those among them that were pruned, and not lost."""
-        lines = map(json.loads, self.lines.values())
-        return {line.get("commit") for line in lines if not is_lost(line)}
+        return {line.commit for line in self.lines.values() if line.commit and not line.lost}
 
     def ids(self, lineage: Lineage, serials: Mapping[str, int]) -> dict[int, str]:
         """The ids of versions, by their numbers, wherever they stand; `serials` are those that were written down."""
-        lines = {serial: _commit_of(line) for serial, line in self.lines.items()}
-        found = {serial: at for serial, at in lines.items() if at}
+        found = {serial: line.commit for serial, line in self.lines.items() if line.commit}
         found |= {serial: at for at, serial in serials.items()}
         found |= {each.note.serial: each.id for each in lineage.own.values()}
         return found
@@ -102,15 +112,15 @@ class Archives:
         for serial in range(oldest - 1, 0, -1):
             at = ids.get(serial)
             commit = own.get(at or "")
+            text = self.lines[serial].text if serial <= last and serial in self.lines else None
             if commit is not None and at in named:
-                line = archived_line(commit)
-            elif serial <= last and serial in self.lines:
-                line = self.lines[serial]
-            else:
-                line = lost_line(serial, commit, at, moment)
+                text = archived_line(commit)
+            elif text is None:
+                text = lost_line(serial, commit, at, moment)
                 unknown += commit is None
-            moment = json.loads(line)["timestamp"]
-            self.lines[serial] = line
+            read = json.loads(text)
+            moment = read["timestamp"]
+            self.lines[serial] = Line(text, read["commit"], is_lost(read))
         return unknown
 
     def _adopt(self, tree: str) -> None:
@@ -124,18 +134,28 @@ class Archives:
             self.last = found[0].note.serial
             self.whole = found[0].id if self._remains.closed(found[0].id) else None
 
-    def _take(self, lines: Mapping[int, bytes]) -> None:
+    def _take(self, lines: Mapping[int, Line]) -> None:
         self.lines = {**lines, **self.lines}
 
-    def _lines(self, tree: str) -> dict[int, bytes]:
-        found = {}
+    def _lines(self, tree: str) -> dict[int, Line]:
+        found: dict[int, Line] = {}
         self._remains.read(tree)  # if it is had elsewhere, it is told only then what it is
         for name, blob in sorted(self._remains.lists.get(tree, {}).items()):
-            raw = self._remains.read(blob) if name[:1].isdigit() else None
-            for line in raw.content.splitlines(keepends=True) if raw else ():
-                with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
-                    found[int(json.loads(line)["serial"])] = line
+            if name[:1].isdigit():
+                if blob not in self._files:
+                    self._files[blob] = _parsed(self._remains.read(blob))
+                found |= self._files[blob]
         return found
+
+
+def _parsed(file: Raw | None) -> dict[int, Line]:
+    """The lines of a file of an archive that can be read, by the numbers of their versions."""
+    found = {}
+    for text in file.content.splitlines(keepends=True) if file else ():
+        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+            read = json.loads(text)
+            found[int(read["serial"])] = Line(text, read["commit"], is_lost(read))
+    return found
 
 
 def trail_left(
@@ -183,7 +203,7 @@ def imports_left(
 ) -> tuple[dict[bytes, str], dict[str, str], bool]:
     """The files of what was imported that can be had, what its commit says, and whether all of them can."""
     commits = [each for each in map(remains.commit, ids) if each]
-    theirs = {remains.commits[each].tree for each in claimed if each in remains.commits}
+    theirs = _trees(remains, claimed)
     for each in commits:
         remains.read(each.tree)
     trees = [each.tree for each in commits if each.tree in remains.lists] or [
@@ -191,21 +211,23 @@ def imports_left(
         for tree, entries in remains.lists.items()
         if tree not in theirs and all(name.startswith(_IMPORTS) for name in entries)
     ]
-
-    def weight(entries: dict[bytes, str]) -> int:
-        raws = map(remains.read, entries.values())
-        return sum(len(raw.content) for raw in raws if raw is not None)
-
     # Nothing is ever taken out of it, so that the largest one is the newest.
-    entries = max((remains.lists[tree] for tree in trees), key=weight, default={})
+    entries = max(
+        (remains.lists[tree] for tree in trees), key=partial(_weight, remains), default={}
+    )
     left = {name: blob for name, blob in entries.items() if remains.has(blob)}
     said = commits[0].note.extra if commits else {}
     extra = {key: value for key, value in said.items() if key != KEPT}
     return left, extra, bool(entries) and len(left) == len(entries)
 
 
-def _commit_of(line: bytes) -> Any:
-    return json.loads(line).get("commit")
+def _trees(remains: Remains, ids: Iterable[str]) -> set[str]:
+    return {remains.commits[each].tree for each in ids if each in remains.commits}
+
+
+def _weight(remains: Remains, entries: Mapping[bytes, str]) -> int:
+    raws = map(remains.read, entries.values())
+    return sum(len(raw.content) for raw in raws if raw is not None)
 
 
 def _place(event: Commit) -> tuple[int, datetime]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from gitstate import files
 from gitstate.errors import StateReadError
-from gitstate.generations import generations
+from gitstate.generations import generations, path_of
 from gitstate.journal import BASE_MAGIC, RECORD_MAGIC, Journal
 from gitstate.part import BLOCK, HEADER_SIZE, PartReader, pass_over
 from gitstate.record import (
@@ -25,6 +23,7 @@ from gitstate.record import (
     standing,
 )
 from gitstate.repository.frame import is_refusal
+from gitstate.repository.objects import checked_loose
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,8 +82,9 @@ def look_at(directory: Path) -> Wreck:
     Raises:
         OSError, StateReadError: the system does not let us read a file of it.
     """
-    numbers = sorted(generations(directory))
-    found = Wreck([directory / f"journal.{number:08d}" for number in numbers])
+    found = Wreck([path_of(directory, number) for number in sorted(generations(directory))])
+    if not found.paths:
+        return found
     try:
         journal = Journal.open(directory)
         with contextlib.closing(journal):
@@ -94,8 +94,6 @@ def look_at(directory: Path) -> Wreck:
             if not found.whole:
                 # What is torn nobody was told of; but the last record may have been damaged later.
                 _read_rest(found, found.paths[-1], journal.mark.end)
-    except FileNotFoundError:
-        pass
     except StateReadError as error:
         if is_refusal(error):
             raise
@@ -107,7 +105,7 @@ def look_at(directory: Path) -> Wreck:
         for made in record.objects:
             if record.sequence in taken_back:
                 found.objects.pop(made.id, None)
-            elif _is_sound(made):
+            elif checked_loose(made):
                 found.objects[made.id] = made
     return found
 
@@ -158,11 +156,4 @@ def _read_damaged(found: Wreck, descriptor: int, offset: int) -> None:
         size = min(passed.end, os.fstat(descriptor).st_size) - offset - HEADER_SIZE
         payload = files.read_at(descriptor, max(size, 0), offset + HEADER_SIZE)
         made_of_it = decode_record(payload, passed.sequence).objects
-        found.objects.update((made.id, made) for made in made_of_it if _is_sound(made))
-
-
-def _is_sound(made: GitObject) -> bool:
-    with contextlib.suppress(zlib.error):
-        whole = zlib.decompress(made.loose)
-        return hashlib.sha1(whole, usedforsecurity=False).hexdigest() == made.id
-    return False
+        found.objects.update((made.id, made) for made in made_of_it if checked_loose(made))

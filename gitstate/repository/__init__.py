@@ -426,7 +426,7 @@ class Repository:
         listing = list_refs(self.git_dir)
         for stray in listing.strays:
             yield f"packed-refs is damaged: {stray!r}: {self.git_dir}"
-        for name, target in listing.dangling():
+        for name, target in listing.dangling(listing.ids):
             yield f"{name} names {target}, which does not exist: {self.git_dir}"
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from gitstate.repository.frame import content_of
 from gitstate.repository.refs import raise_unless_gone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
     from pathlib import Path
 
 _ROW: Final = re.compile(rb"([0-9a-f]{40}) (refs/[^\n]+)")
@@ -42,13 +42,13 @@ class Listing:
     symbolic: dict[str, bytes] = field(default_factory=dict)
     strays: list[str] = field(default_factory=list)
 
-    def dangling(self) -> Iterator[tuple[str, str]]:
-        """The names of those that lead to no ref, each with what it names."""
+    def dangling(self, refs: Container[str]) -> Iterator[tuple[str, str]]:
+        """The names of those that lead to none of `refs`, each with what it names."""
         for name in sorted(self.symbolic):
             names = [name]
             while (at := self._target(names[-1])) in self.symbolic and at not in names:
                 names.append(at)
-            if at not in self.ids:
+            if at not in refs:
                 yield name, self._target(name)
 
     def _target(self, name: str) -> str:

@@ -9,16 +9,15 @@ Source of the format: gitrepository-layout(5).
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import time
-import zlib
 from typing import TYPE_CHECKING, Final
 
 from gitstate import files
 from gitstate.errors import StateWriteError
 from gitstate.record import GitObject
+from gitstate.repository.objects import checked_loose
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
@@ -172,10 +171,6 @@ def _named(path: str) -> str:
 def _damaged(path: str) -> bool:
     """Whether the file was read, and does not hold the object of its name."""
     try:
-        whole = zlib.decompress(files.read(path)[0])
+        return checked_loose(GitObject(_named(path), files.read(path)[0])) is None
     except FileNotFoundError:
         return False  # packed and removed by Git meanwhile
-    except zlib.error:
-        return True
-    digest = hashlib.sha1(whole, usedforsecurity=False).hexdigest()
-    return digest != _named(path)

@@ -161,6 +161,15 @@ def unpack_loose(made: GitObject) -> Raw:
     return Raw(made.id, header.partition(b" ")[0], content)
 
 
+def checked_loose(made: GitObject) -> Raw | None:
+    """The object in the bytes of a loose file; None where these are damaged, or another's than its id says."""
+    try:
+        raw = unpack_loose(made)
+    except zlib.error:
+        return None
+    return raw if object_id(raw.kind, raw.content) == made.id else None
+
+
 def checked_raw(named: str, number: int, content: bytes) -> Raw:
     """The object that was found under an id, with the number of its type in packs.
 
