@@ -26,8 +26,6 @@ from gitstate.policy import (
     identity,
 )
 from gitstate.registry import forget_store, open_store
-from gitstate.repair import Repair, RepairReport
-from gitstate.repair.source import Source
 from gitstate.restore import Restorer
 from gitstate.retention import PruneReport, Retention
 from gitstate.schema import PipelineSchema, summarize, validate
@@ -43,6 +41,7 @@ if TYPE_CHECKING:
 
     from gitstate.codec import Document
     from gitstate.diff import Change
+    from gitstate.repair import RepairReport
     from gitstate.store import Store
     from gitstate.version import Version
 
@@ -221,6 +220,10 @@ class PipelineState:
             StateTransactionError: a transaction is open in this thread, or an earlier flush failed; nothing was changed.
             ValueError: there is no repository at `source`; nothing was changed.
         """
+        # It is rare, and its modules would be a tenth of everybody's import.
+        from gitstate.repair.mending import Repair  # noqa: PLC0415
+        from gitstate.repair.source import Source  # noqa: PLC0415
+
         if source is None:
             return Repair(self._writer, None).run(self._policy.timeout)
         with contextlib.closing(Source(Path(os.path.abspath(source)))) as other:

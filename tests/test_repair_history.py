@@ -372,7 +372,7 @@ def test_of_two_repairs_one_repairs(path: Path, monkeypatch: pytest.MonkeyPatch)
     state.close()
     (state.git_dir / "HEAD").unlink()
     other: list[RepairReport] = []
-    maintaining = "gitstate.repair.maintaining"
+    maintaining = "gitstate.repair.mending.maintaining"
     from gitstate.checkpoint import maintaining as real
 
     def first(*arguments: object) -> object:

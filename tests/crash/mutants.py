@@ -485,14 +485,14 @@ MUTANTS: Final = {
         "kill_in_the_swap",
     ),
     "what Git does beside a repair is not noticed": Mutant(
-        "repair/__init__.py",
+        "repair/mending.py",
         "                if seen != self._look():\n",
         "                if False:\n",
         "tests/test_repair.py",
         "git_does_beside",
     ),
     "what Git has begun to write goes on in the new repository": Mutant(
-        "repair/__init__.py",
+        "repair/mending.py",
         "gitlock.locked(packed) if packed.parent.is_dir() else contextlib.nullcontext()",
         "contextlib.nullcontext()",
         "tests/test_repair_history.py",
