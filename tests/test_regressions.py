@@ -507,7 +507,7 @@ def test_a_version_can_be_read_in_a_child_though_a_thread_of_the_parent_was_read
     state = fresh(path)
     version = state.write({"v": 1})
     assert version is not None
-    mutex = state._store.repository._mutex
+    mutex = state._store.repository._objects._mutex
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:

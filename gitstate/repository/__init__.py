@@ -8,15 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
-import threading
-import traceback
-import weakref
 import zlib
 from typing import TYPE_CHECKING, Final
-
-from dulwich.object_store import DiskObjectStore
-from dulwich.objects import ObjectID
 
 from gitstate import files
 from gitstate.errors import StateReadError, store_unreadable
@@ -29,7 +22,6 @@ from gitstate.repository.objects import (
     Commit,
     Raw,
     blob_id,
-    checked_raw,
     find_in_tree,
     make_blob,
     make_commit,
@@ -42,6 +34,7 @@ from gitstate.repository.objects import (
 from gitstate.repository.packs import MAX_PACKS, Packs
 from gitstate.repository.refs import Refs
 from gitstate.repository.shallow import Shallow
+from gitstate.repository.stored import StoredObjects
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -79,9 +72,6 @@ _NOTHING: Final = "0" * _ID_LENGTH
 
 _MAX_CACHED_COMMITS: Final = 4096
 
-_repositories: weakref.WeakSet[Repository] = weakref.WeakSet()
-_inherited: list[DiskObjectStore | None] = []
-
 
 class Repository:
     """The objects and refs below `git_dir`. May be used from several threads (PITFALLS D11).
@@ -102,12 +92,10 @@ class Repository:
         self._objects_dir = git_dir / "objects"
         self._loose = LooseObjects(self._objects_dir)
         self._packs = Packs(self._objects_dir)
-        self._mutex = threading.RLock()
-        self._objects: DiskObjectStore | None = None
+        self._objects = StoredObjects(git_dir)
         self._commits: dict[str, Commit] = {}
         self._journalled = journalled
         self._kept: dict[str, GitObject] = {}
-        _repositories.add(self)
         self.lost = False
 
     @staticmethod
@@ -172,7 +160,7 @@ class Repository:
         try:
             return find_in_tree((self._unpack(made) if made else self._read(tree)).content, name)
         except ValueError as error:
-            raise self._damaged(tree, f"it does not hold {os.fsdecode(name)!r}") from error
+            raise self._objects.damaged(tree, f"it does not hold {os.fsdecode(name)!r}") from error
 
     def files(self, tree: str) -> dict[bytes, str]:
         """The ids of what `tree` holds, by their names.
@@ -183,7 +171,7 @@ class Repository:
         try:
             return {name: made_id for _, name, made_id in tree_entries(self.read(tree))}
         except ValueError as error:
-            raise self._damaged(tree, str(error)) from error
+            raise self._objects.damaged(tree, str(error)) from error
 
     def roots(self) -> set[str]:
         """The ids that refs and checkouts name.
@@ -245,7 +233,7 @@ class Repository:
             try:
                 references = list(refers_to(raw))
             except ValueError as error:
-                raise self._damaged(object_id, str(error)) from error
+                raise self._objects.damaged(object_id, str(error)) from error
             if object_id in ends:
                 references = references[:1]  # the tree; what is behind that are the parents
             for each, leads_on in references:
@@ -253,7 +241,7 @@ class Repository:
                     ahead.append(each)
                 elif each not in found:
                     if not self._has(each):
-                        raise self._missing(each)
+                        raise self._objects.missing(each)
                     found.add(each)
         return found
 
@@ -263,10 +251,7 @@ class Repository:
         Raises:
             StateReadError: a pack is damaged.
         """
-        if self._loose.contains(object_id):
-            return True
-        with self._mutex, self._translated(object_id):
-            return self._opened().contains_packed(ObjectID(object_id.encode()))
+        return self._loose.contains(object_id) or self._objects.is_packed(object_id)
 
     def readable(self, object_id: str) -> bool:
         """Whether the object can be read back."""
@@ -325,7 +310,7 @@ class Repository:
         return [
             made
             for made in objects
-            if not self._loose.contains(made.id) and not self._readable_stored(made.id)
+            if not self._loose.contains(made.id) and not self._objects.readable(made.id)
         ]
 
     def pack(self, objects: Collection[GitObject], scratch: Path, most: int) -> None:
@@ -347,8 +332,7 @@ class Repository:
         try:
             replaced = self._packs.write(ids, map(self._unpack, objects), scratch, small)
             if replaced:
-                with self._mutex:
-                    self._close_objects()
+                self._objects.forget()
                 self._packs.drop(replaced)
         finally:
             self._packs.release()
@@ -406,10 +390,9 @@ class Repository:
 
     def forget(self) -> None:
         """Reads everything again from the disk from here on."""
-        with self._mutex:
-            self._close_objects()
-            self._commits.clear()
-            self._kept.clear()
+        self._objects.forget()
+        self._commits.clear()
+        self._kept.clear()
 
     def problems(self) -> Iterator[str]:
         """What is wrong with the objects, and with the files around them, a line each.
@@ -431,34 +414,20 @@ class Repository:
 
     def close(self) -> None:
         """Closes the packs, unless another thread is reading. The repository can be used again."""
-        if self._mutex.acquire(blocking=False):
-            try:
-                self._close_objects()
-            finally:
-                self._mutex.release()
+        self._objects.close()
 
     def _has(self, object_id: str) -> bool:
         # Just committed it is in the journal alone; and Git, or a checkpoint, may take the pack that we look into.
         return self.contains(object_id) or self.readable(object_id)
 
-    def _opened(self) -> DiskObjectStore:
-        if self._objects is None:
-            self._objects = DiskObjectStore(os.fspath(self._objects_dir))
-        return self._objects
-
     def _stored(self, prefix: str) -> set[str]:
-        with self._translated(prefix):
+        with self._objects.translated(prefix):
             # What is loose first: a checkpoint meanwhile puts it into a pack, and never the other way round.
             return {*self._loose.ids(prefix), *self._packs.ids(prefix)}
 
-    def _close_objects(self) -> None:
-        objects, self._objects = self._objects, None
-        if objects is not None:
-            objects.close()
-
     def _read(self, object_id: str) -> Raw:
         try:
-            return self._read_stored(object_id)
+            return self._objects.read(object_id)
         except StateReadError:
             # Of two packs that hold it, one may be damaged.
             other = self._packs.find(object_id)
@@ -470,79 +439,14 @@ class Repository:
             self.lost = True
             return self._unpack(made)
 
-    def _read_stored(self, object_id: str) -> Raw:
-        with self._mutex, self._translated(object_id):
-            try:
-                kind, content = self._opened().get_raw(ObjectID(object_id.encode()))
-            except KeyError:
-                # Git may have packed it, and removed the pack we knew, meanwhile (PITFALLS D10).
-                self._close_objects()
-                try:
-                    kind, content = self._opened().get_raw(ObjectID(object_id.encode()))
-                except KeyError as error:
-                    raise self._missing(object_id) from error
-            return checked_raw(object_id, kind, content)
-
     def _from_journal(self, object_id: str) -> GitObject | None:
         if object_id not in self._kept:
             with contextlib.suppress(OSError):
                 self._kept = {made.id: made for made in self._journalled()}
         return self._kept.get(object_id)
 
-    def _forget_parent(self) -> None:
-        # The parent's thread that holds the mutex, or reads a pack, does not exist in a forked child.
-        self._mutex = threading.RLock()
-        _inherited.append(self._objects)
-        self._objects = None
-
-    def _readable_stored(self, object_id: str) -> bool:
-        try:
-            self._read_stored(object_id)
-        except StateReadError:
-            return False
-        return True
-
     def _unpack(self, made: GitObject) -> Raw:
         try:
             return unpack_loose(made)
         except zlib.error as error:
-            raise self._damaged(made.id, str(error)) from error
-
-    @contextlib.contextmanager
-    def _translated(self, object_id: str) -> Iterator[None]:
-        try:
-            yield
-        except StateReadError:
-            raise
-        except Exception as error:  # dulwich raises whatever its parsers trip over (PITFALLS D9)
-            # What they were looking at is part of a mapped pack, which cannot be closed before they let go.
-            traceback.clear_frames(error.__traceback__)
-            self._close_objects()
-            if isinstance(error, OSError):
-                raise store_unreadable(self.git_dir, error) from error
-            raise self._damaged(object_id, f"{type(error).__name__}: {error}") from error
-
-    def _missing(self, object_id: str) -> StateReadError:
-        return StateReadError(
-            f"the object {object_id} is missing: {self.git_dir}. The state file is untouched. Open the state"
-            " again: what the journal still holds is repaired.",
-            path=self.git_dir,
-            code="object-missing",
-        )
-
-    def _damaged(self, object_id: str, why: str) -> StateReadError:
-        return StateReadError(
-            f"the object {object_id} cannot be read ({why}): {self.git_dir}. The state file is untouched."
-            " state.verify() lists all that is damaged.",
-            path=self.git_dir,
-            code="object-damaged",
-        )
-
-
-def _forget_parents() -> None:
-    for repository in list(_repositories):
-        repository._forget_parent()  # noqa: SLF001  the same module
-
-
-if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_forget_parents)
+            raise self._objects.damaged(made.id, str(error)) from error
