@@ -74,6 +74,24 @@ def test_a_journal_that_is_older_than_the_refs_takes_nothing_back(path: Path, tm
     judge_repaired(path, {})
 
 
+def test_a_branch_put_back_to_a_pruned_version_is_not_believed(path: Path):
+    """A tag held on to that version, so that it can still be read."""
+    state = pruned(path)
+    before = operations(state)
+    state.close()
+    forget_where_it_was(path)
+    git(state, "update-ref", "refs/heads/main", "refs/tags/fourth")
+    unpack(state)
+    loose_file(state, "refs/tags/fourth~1:pipeline.json").write_bytes(b"")
+
+    report = fresh(path).repair()
+
+    assert report.ok
+    assert numbers(fresh(path))[-3:] == [10, 9, 8]
+    assert operations(fresh(path))[-len(before) :] == before
+    judge_repaired(path, {})
+
+
 def lose_all_states(path: Path, state: PipelineState) -> None:
     unpack(state)
     for version in state.log():
@@ -128,9 +146,12 @@ def test_lines_of_versions_whose_states_are_lost_behind_the_newest_stay(path: Pa
 
 
 def test_what_is_whole_in_a_damaged_record_is_taken_out_of_it(path: Path):
+    """Such a record by itself is as one that was torn, and the state file has what it brought."""
     state = small(path)
     state.write({"n": 7, "text": "x" * 100})
-    for name in (f"HEAD:{path.name}", "HEAD"):
+    before = [version.id for version in state.log()]
+    unpack(state)
+    for name in (f"HEAD~5:{path.name}", f"HEAD:{path.name}", "HEAD"):
         loose_file(state, name).unlink()
     journal = journal_of(path)
     leave(state)
@@ -139,8 +160,50 @@ def test_what_is_whole_in_a_damaged_record_is_taken_out_of_it(path: Path):
 
     report = fresh(path).repair()
 
-    assert report.ok, report
-    assert numbers(fresh(path)) == [7, 6, 5, 4, 3, 2, 1]
+    assert [line.split(" (")[0] for line in report.lost] == ["version 2"]
+    assert [version.id for version in fresh(path).log()] == before[:5]
+    judge_repaired(path, {})
+
+
+def test_somebody_elses_archive_is_not_taken_for_a_lost_one(path: Path, tmp_path: Path):
+    state = pruned(path)
+    before = state.get_transaction_history(None)
+    state.close()
+    other = other_store(tmp_path / "other", 14)
+    fresh(other.path, schema=None, max_backups=1).prune()
+    git(state, "fetch", "-q", str(other.git_dir), "refs/audit/archive")
+    (state.git_dir / "FETCH_HEAD").unlink()
+    git(state, "update-ref", "-d", "refs/audit/archive")
+    forget_where_it_was(path)
+
+    fresh(path).repair()
+
+    assert fresh(path).get_transaction_history(None) == before
+    assert numbers(fresh(path)) == [10, 9, 8]
+    judge_repaired(path, {})
+
+
+def test_failures_that_were_put_behind_a_hole_are_not_told_twice(path: Path, tmp_path: Path):
+    state = fresh(path)
+    for number in range(1, 5):
+        state.write({"n": number})
+        with pytest.raises(ZeroDivisionError), state.transaction():
+            _ = 1 / 0
+    state.close()
+    unpack(state)
+    copy = tmp_path / "copy"
+    loose_file(state, "refs/audit/failures~2").unlink()
+    shutil.copytree(state.git_dir, copy)
+    forget_where_it_was(path)
+    fresh(path).repair()
+    joined = operations(fresh(path))
+    assert joined.count("transaction_rollback") == 3
+    unpack(state)
+    loose_file(state, "refs/audit/failures~1").unlink()
+
+    fresh(path).repair(copy)
+
+    assert operations(fresh(path)) == joined
     judge_repaired(path, {})
 
 

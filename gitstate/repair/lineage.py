@@ -128,10 +128,10 @@ def _tip(found: Lineage, remains: Remains, evidence: Evidence) -> Commit | None:
     tip = _told(found, remains, evidence)
     sure = tip is not None and tip.id == evidence.tips[0] and evidence.sure
     if tip is None:
-        left = filter(None, map(remains.version, found.own))
-        tip = max(left, key=lambda each: each.note.serial, default=None)
-    if tip is None:
-        tip = _by_the_state(remains, evidence)
+        own = filter(None, map(remains.version, found.own))
+        left = max(own, key=lambda each: each.note.serial, default=None)
+        kept = left is not None and left.note.serial > evidence.pruned
+        tip = left if kept else _by_the_state(remains, evidence) or left
     if tip is None:
         return None
     for at in filter(None, (*evidence.tips, None if sure else evidence.theirs)):
