@@ -5,16 +5,12 @@ Source of the formats: gitrepository-layout(5), git-config(1).
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import io
-import os
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dulwich.config import ConfigFile
-
 from gitstate import files
+from gitstate.repository.config import remotes_in, usable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,11 +21,7 @@ HEAD: Final = f"ref: {BRANCH}\n".encode()
 CONFIG: Final = b"[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
 
 _FOLDERS: Final = ("", "objects", "objects/pack", "refs")
-_LINE_OF_CONFIG: Final = re.compile(
-    rb"""[ \t]*(\[[\w.-]+([ \t]+"[^"\0]*")?\])?[ \t]*([a-zA-Z][a-zA-Z0-9-]*[ \t]*(=[^\0]*)?|[#;].*)?\r?"""
-)
 _ID: Final = re.compile(rb"[0-9a-f]{40}")
-_BOOLEANS: Final = {b"true", b"yes", b"on", b"1", b"false", b"no", b"off", b"0", b""}
 _NOT_THERE: Final = {errno.ENOENT, errno.ENOTDIR}
 _SOMETHING_ELSE: Final = {errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENXIO}
 
@@ -60,7 +52,7 @@ def faults(git_dir: Path) -> Iterator[Fault]:
     if not _names_something(git_dir, content_of(git_dir / "HEAD") or b""):
         yield Fault(git_dir / "HEAD", "HEAD is missing, or names nothing", HEAD)
     config = content_of(git_dir / "config")
-    if config is None or not _usable(config):
+    if config is None or not usable(config):
         yield Fault(git_dir / "config", "the repository's config is missing or damaged", CONFIG)
 
 
@@ -72,11 +64,9 @@ def remotes(git_dir: Path) -> list[str]:
         OSError: it cannot be read.
     """
     config = content_of(git_dir / "config")
-    if config is None or not _usable(config):
+    if config is None or not usable(config):
         raise ValueError(f"missing or damaged: {git_dir / 'config'}")
-    sections = _parsed(config).sections()
-    named = (each for each in sections if len(each) == 2 and each[0].lower() == b"remote")
-    return sorted({os.fsdecode(name) for _, name in named})
+    return remotes_in(config)
 
 
 def content_of(path: Path | str) -> bytes | None:
@@ -116,32 +106,3 @@ def _names_something(git_dir: Path, head: bytes) -> bool:
     return (git_dir / name.decode(errors="surrogateescape")).is_file() or (
         b" " + name + b"\n" in packed
     )
-
-
-def _usable(config: bytes) -> bool:
-    """Whether Git can read it and works with it. What it says beyond that is its owner's."""
-    lines = re.sub(rb"\\\r?\n", b"", config).split(b"\n")
-    if not all(map(_LINE_OF_CONFIG.fullmatch, lines)):
-        return False
-    try:
-        parsed = _parsed(config)
-    except ValueError:
-        return False
-    core = {}
-    for name in (b"repositoryformatversion", b"bare", b"filemode"):
-        with contextlib.suppress(KeyError):
-            core[name] = parsed.get((b"core",), name)
-    version = core.pop(b"repositoryformatversion", b"0")
-    return version in {b"0", b"1"} and all(v.lower() in _BOOLEANS for v in core.values())
-
-
-def _parsed(config: bytes) -> ConfigFile:
-    """What a config says itself: what it includes is not read (PITFALLS D25).
-
-    Raises:
-        ValueError: it makes no sense.
-    """
-    try:
-        return ConfigFile.from_file(io.BytesIO(config), expand_includes=False)
-    except Exception as error:  # dulwich raises whatever its parsers trip over (PITFALLS D9)
-        raise ValueError(repr(error)) from error
