@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gitstate import files
-from gitstate.errors import StateReadError, StateWriteError
+from gitstate.errors import StateReadError, StateWriteError, VersionPrunedError
 from gitstate.repository import BRANCH, make_blob, make_commit, make_tree, write_bundle
 
 if TYPE_CHECKING:
@@ -52,15 +52,17 @@ class Exporter:
         with self._refused(folder):
             os.makedirs(self._checked(folder), exist_ok=True)
         seen = set()
-        for version in self._history.log():
-            seen.add(version.id)
-            name = f"{stem}_{version.serial:06}_{version.short_id}{suffix}"
-            self._write(folder / name, version.content())
+        with contextlib.suppress(VersionPrunedError):  # since we began; so are those before it
+            for version in self._history.log():
+                name = f"{stem}_{version.serial:06}_{version.short_id}{suffix}"
+                self._write(folder / name, version.content())
+                seen.add(version.id)
         for named, version in self._history.named().items():
             if version.id not in seen:
                 # The hash tells import/x from import_x.
                 name = f"{stem}_{named.replace('/', '_')}_{version.short_id}{suffix}"
-                self._write(folder / name, version.content())
+                with contextlib.suppress(VersionPrunedError):  # its name was deleted since
+                    self._write(folder / name, version.content())
 
     def bundle(self, target: Path) -> None:
         """All versions, backups and the audit trail as a Git bundle; an older file is replaced.

@@ -5,8 +5,10 @@ A version is a commit on the branch.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import re
+import sys
 from datetime import datetime
 from itertools import chain, islice
 from operator import itemgetter
@@ -24,7 +26,7 @@ from gitstate.draft import (
     UNVERSIONED,
     backups_among,
 )
-from gitstate.errors import StateReadError, VersionNotFoundError
+from gitstate.errors import StateReadError, VersionNotFoundError, VersionPrunedError
 from gitstate.imports import Imports
 from gitstate.names import HASH, bad_name, check_name, may_be_named
 from gitstate.repository import BRANCH, EMPTY_TREE
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 _Entry = tuple[tuple[int, bool, datetime], dict[str, Any]]
 """A line of the audit trail behind what puts it in its place."""
 
-_HEAD: Final = re.compile(r"HEAD(?:~(\d{0,9}))?")
+_HEAD: Final = re.compile(r"HEAD(?:~([0-9]{0,9}))?")
 
 
 class History:
@@ -67,9 +69,9 @@ class History:
         Raises:
             StateReadError: a commit is missing or damaged; raised when the walk comes to it.
             VersionNotFoundError: a time without a time zone.
-            ValueError: the pointer is none.
+            TypeError, ValueError: the pointer, a time or the limit is none.
         """
-        check_limit(limit)
+        limit = check_limit(limit)
         for moment in (since, until):
             check_aware(moment)
         found = self._log(since, until, operation)
@@ -108,7 +110,7 @@ class History:
 
     def backups(self, limit: int | None, window: int | None) -> list[Version]:
         """Versions before the current one, newest first: `window` of them, then the named ones from beyond."""
-        check_limit(limit)
+        limit = check_limit(limit)
         earlier = islice(self._log(None, None, None), 1, None)
         kept = list(islice(earlier, window if limit is None else min_of(window, limit)))
         seen = {version.id for version in islice(self._log(None, None, None), 1)} | {
@@ -127,8 +129,14 @@ class History:
         Raises:
             StateReadError: one is missing or damaged.
         """
-        commit = self._store.repository.commit
-        return {name: self.made(commit(at)) for name, at in self._named().items()}
+        found = {}
+        for name, at in self._named().items():
+            try:
+                found[name] = self.made(self._store.repository.commit(at))
+            except StateReadError as error:
+                if error.code != "not-a-commit":  # what somebody else put there; verify says so
+                    raise
+        return found
 
     def create_backup(self, name: str | None, timeout: float | None) -> Version | None:
         """Commits the state file if it is not the newest version's, and names that version; None without a state.
@@ -154,7 +162,7 @@ class History:
 
     def audit(self, limit: int | None) -> list[dict[str, Any]]:
         """The audit trail, newest first: versions, changes that made none, failures, and what was imported."""
-        check_limit(limit)
+        limit = check_limit(limit)
         refs = self._store.reader.refs()
         events = [self._events(refs.get(ref)) for ref in (UNVERSIONED, FAILURES)]
         trails = [self._versions(refs.get(BRANCH)), *events, self._imported(refs.get(IMPORTED))]
@@ -247,13 +255,17 @@ class History:
             if parts[0] not in version.changed_keys:
                 continue
             # The value of the one before is that of the next to be looked at, more often than not.
-            new = read[1] if read[0] == version.id else value_at(version.read(), parts)
+            try:
+                new = read[1] if read[0] == version.id else value_at(version.read(), parts)
+            except VersionPrunedError:
+                return  # since we began
             old: object = MISSING
             # Else there is none before, or it is pruned.
             if version.parents and version.serial > self._store.chain.oldest():
-                before = self.made(self._store.repository.commit(version.parents[0]))
-                old = value_at(before.read(), parts)
-                read = before.id, old
+                with contextlib.suppress(VersionPrunedError):  # as above
+                    before = self.made(self._store.repository.commit(version.parents[0]))
+                    old = value_at(before.read(), parts)
+                    read = before.id, old
             if not same(old, new):
                 yield version
 
@@ -389,22 +401,31 @@ class History:
         )
 
 
-def check_limit(limit: int | None) -> None:
-    """Refuses a negative limit.
+def check_limit(limit: int | None) -> int | None:
+    """`limit`, as far as Python can count.
 
     Raises:
-        ValueError: it is one.
+        TypeError, ValueError: it is no number, or negative.
     """
-    if limit is not None and limit < 0:
+    integer = isinstance(limit, int) and not isinstance(limit, bool)
+    if limit is None:
+        return None
+    if not integer:
+        raise TypeError(f"limit must be an int, or None for all, not {limit!r}")
+    if limit < 0:
         raise ValueError(f"limit must be 0 or more, or None for all, not {limit}")
+    return min(limit, sys.maxsize)
 
 
 def check_aware(moment: datetime | None) -> None:
     """Refuses a time that does not say its zone.
 
     Raises:
+        TypeError: it is no datetime.
         VersionNotFoundError: it does not.
     """
+    if moment is not None and not isinstance(moment, datetime):
+        raise TypeError(f"a moment must be an aware datetime, not {moment!r}")
     if moment is not None and moment.utcoffset() is None:
         raise VersionNotFoundError(
             f"{moment.isoformat()} has no time zone, so it names no moment. Use datetime.now(UTC), or"

@@ -64,12 +64,24 @@ class OldLayout:
     """
 
     def __init__(self, folder: Path, stem: str) -> None:
+        self._folder = folder
         self._backups = folder / "backups"
         self._log = folder / "transactions.log"
         self._pattern = re.compile(
             rf"{re.escape(stem)}_([0-9]{{8}}_[0-9]{{6}}_[0-9]{{6}})\.json\.bak"
         )
         self.skipped: list[str] = []
+
+    def refuse_missing(self) -> None:
+        """Sees that the folder is there.
+
+        Raises:
+            StateReadError: it is not.
+        """
+        try:
+            os.listdir(self._folder)
+        except OSError as error:
+            raise _unreadable(self._folder, error) from error
 
     def backups(self) -> list[Backup]:
         """The copies of this state, oldest first.

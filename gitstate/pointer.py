@@ -25,8 +25,10 @@ def split(pointer: str) -> list[str]:
     """The unescaped parts of `pointer`.
 
     Raises:
-        ValueError: `pointer` is neither empty nor begins with a slash.
+        TypeError, ValueError: `pointer` is no text, or neither empty nor begins with a slash.
     """
+    if not isinstance(pointer, str):
+        raise TypeError(f"a JSON pointer is a str, not {pointer!r}")
     if pointer and not pointer.startswith("/"):
         raise ValueError(f"a JSON pointer is empty or begins with '/', not {pointer!r}")
     return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]

@@ -156,7 +156,7 @@ class PipelineState:
 
         Raises:
             StateReadError: the history is damaged.
-            ValueError: the pointer does not begin with a slash.
+            TypeError, ValueError: the limit, a time or the pointer makes no sense.
         """
         return self._history.log(
             limit, since=since, until=until, operation=operation, pointer=pointer
@@ -400,12 +400,15 @@ class PipelineState:
         taken in twice, also where a version was pruned, or its name deleted.
 
         Raises:
-            StateReadError: the system does not let us read one of them; what was before that is taken in.
+            StateReadError: there is no such `folder`, or the system does not let us read a file of it; what was before
+                that is taken in.
             StateValidationError: a backup is called `import`, where others are to be; as above.
             StateError: as `transaction`; as above: run again, it goes on from there.
         """
         place = Path(os.fspath(folder)) if folder is not None else self._path.parent / ".pipeline"
         old = OldLayout(place, self._path.stem)
+        if folder is not None:
+            old.refuse_missing()
         return Importer(old, self._writer).take_in(self._policy.timeout)
 
     # -- upkeep --------------------------------------------------------------------------------------------------

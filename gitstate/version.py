@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from gitstate import codec
 from gitstate.draft import backups_among
+from gitstate.errors import StateReadError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -85,12 +86,18 @@ class Version:
             StateReadError: they are missing from the repository, or damaged.
             VersionPrunedError: they are not kept any more.
         """
-        store = self._store
-        # Asked first: what is pruned may still be there for a while.
-        if 0 < self.serial < store.chain.oldest() and not self._has_name():
-            raise store.chain.pruned(self.short_id, self.serial)
-        tree = store.repository.file_id(self._tree, store.layout.file_name)
-        return store.repository.read(tree)
+        self._refuse_pruned()  # what is pruned may still be there for a while
+        repository = self._store.repository
+        try:
+            return repository.read(repository.file_id(self._tree, self._store.layout.file_name))
+        except StateReadError:
+            self._refuse_pruned()  # just now
+            raise
+
+    def _refuse_pruned(self) -> None:
+        chain = self._store.chain
+        if 0 < self.serial < chain.oldest() and not self._has_name():
+            raise chain.pruned(self.short_id, self.serial)
 
     def _has_name(self) -> bool:
         return self.id in backups_among(self._store.reader.refs()).values()

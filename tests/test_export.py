@@ -23,7 +23,7 @@ from oracle import (
     places_object,
 )
 
-from gitstate import PipelineState, StateReadError, StateWriteError, VersionNotFoundError
+from gitstate import PipelineState, StateReadError, StateWriteError, VersionNotFoundError, files
 
 
 @pytest.fixture
@@ -73,6 +73,29 @@ def test_all_versions_are_files_of_a_folder(state: PipelineState, tmp_path: Path
     assert found == {f"pipeline_00000{number}": {"n": number} for number in range(1, 5)}
     assert state.export(folder) == folder
     assert len(os.listdir(folder)) == 4
+
+
+def test_what_another_prunes_meanwhile_is_left_out_and_the_named_ones_are_not(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = fresh(path, max_backups=2)
+    for number in range(1, 9):
+        state.write({"n": number})
+        if number == 1:
+            state.create_backup("first")
+    assert len(list(state.log())) == 8  # their commits are known from here on
+    replace = files.replace
+
+    def prune_behind_the_first(target: Path, content: bytes) -> None:
+        replace(target, content)
+        fresh(path).prune()
+
+    monkeypatch.setattr(files, "replace", prune_behind_the_first)
+
+    folder = state.export(tmp_path / "folder")
+
+    found = sorted(json.loads(name.read_text())["n"] for name in folder.iterdir())
+    assert found == [1, 6, 7, 8]
 
 
 def test_versions_whose_names_look_alike_are_files_of_their_own(path: Path, tmp_path: Path) -> None:

@@ -5,17 +5,19 @@ import random
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from oracle import git, needs_git
 
 from gitstate import (
     MISSING,
     Change,
     PipelineState,
+    RepairReport,
     StateError,
     StateReadError,
     StateValidationError,
@@ -331,10 +333,59 @@ def test_the_log_filters_by_time_and_operation(state, clock):
     assert serials(state.log(since=times[5] + timedelta(seconds=1))) == []
 
 
-def test_a_negative_limit_is_refused_at_once(five):
+def test_a_limit_that_makes_no_sense_is_refused_at_once(five):
     for call in (five.log, five.list_backups, five.get_transaction_history):
         with pytest.raises(ValueError, match="limit"):
             call(-1)
+        for limit in (2.0, True, "2"):
+            with pytest.raises(TypeError, match="limit"):
+                call(limit)
+        assert list(call(10**30)) == list(call(None))
+
+
+def test_what_is_no_moment_and_no_pointer_is_refused_at_once(five):
+    for named in ({"since": "2020"}, {"until": date(2020, 1, 1)}, {"pointer": 3}):
+        with pytest.raises(TypeError):
+            five.log(**named)
+    with pytest.raises(VersionNotFoundError):
+        five.read(at="HEAD~\u0663")
+
+
+@pytest.mark.parametrize("when", [6, 5])
+def test_a_log_of_a_pointer_ends_where_another_prunes_just_then(path, monkeypatch, when):
+    state = PipelineState(path, max_backups=2)
+    for number in range(1, 9):
+        state.write({"n": number})
+    read = Version.read
+
+    def prune_and_read(version):
+        if version.serial == when:
+            PipelineState(path).prune()
+        return read(version)
+
+    monkeypatch.setattr(Version, "read", prune_and_read)
+
+    assert serials(state.log(pointer="/n")) == [8, 7, 6]
+
+
+@needs_git
+def test_a_tag_among_the_names_of_backups_is_in_nobodys_way(path, tmp_path):
+    state = PipelineState(path)
+    for number in range(1, 4):
+        state.write({"n": number})
+    state.create_backup("mine")
+    git(state, "tag", "-a", "-m", "text", "tag", "HEAD~1")
+    git(state, "update-ref", "refs/backups/theirs", "refs/tags/tag")
+
+    assert serials(state.list_backups()) == [2, 1]
+    assert len(os.listdir(state.export(tmp_path / "folder"))) == 3
+    assert not state.verify().ok
+    assert any("refs/recovered/backups/theirs: " in line for line in state.repair().mended)
+    assert state.verify().ok
+    assert git(state, "rev-parse", "refs/recovered/backups/theirs", "tag").split()[0] == (
+        git(state, "rev-parse", "tag").strip()
+    )
+    assert state.repair() == RepairReport()
 
 
 def test_the_log_of_a_moment_is_not_moved_by_later_writes(five):

@@ -140,6 +140,14 @@ def test_the_log_becomes_lines_of_the_audit_trail_in_their_places(old: Path) -> 
     assert lines[4]["commit"] is None
 
 
+def test_a_folder_that_is_not_there_is_refused(old: Path, tmp_path: Path) -> None:
+    with pytest.raises(StateReadError) as refused:
+        fresh(old).import_backups(tmp_path / "none")
+
+    assert refused.value.code == "import-unreadable"
+    assert refused.value.path == tmp_path / "none"
+
+
 def test_nothing_is_taken_in_twice_and_what_is_new_is(old: Path) -> None:
     state = fresh(old)
     state.import_backups()

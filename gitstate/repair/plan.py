@@ -137,12 +137,17 @@ class Plan:
             if name in _MENDED or name.startswith(_REPLACED):
                 continue
             at = next(filter(self._remains.closed, ids), None)
-            if at is not None:
+            if at is not None and name.startswith(BACKUPS) and not self._remains.version(at):
+                self.symbolic.pop(name, None)
+                moved = f"{RECOVERED}{name.removeprefix('refs/')}"
+                self.refs[moved] = at
+                self.kept.append(f"{moved}: was called {name}, and is no version")
+            elif at is not None:
                 self.refs[name] = at
             if at is None or at != ids[0] or name in listing.torn:
                 was = ids[0] if ids and name not in listing.torn else "what its file does not say"
                 now = f"is at {at} now" if at else "is left out"
-                self.lost.append(f"{name}: at {was}, which cannot be read; it {now}")
+                self.lost.append(f"{name}: at {was}, which cannot be read whole; it {now}")
         for name, target in listing.dangling(wanted):
             if self.symbolic.pop(name, None) is not None:
                 self.lost.append(f"{name}: names {target}, which is not there; it is left out")

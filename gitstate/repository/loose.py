@@ -138,7 +138,8 @@ class LooseObjects:
             except FileNotFoundError:
                 # New, or removed by Git because it was empty; `git gc --prune=now` removes even what is just being
                 # written (PITFALLS G3).
-                os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+                with contextlib.suppress(FileExistsError):  # and Git removed it again
+                    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
             except PermissionError:
                 # Windows does not rename over a file that is read-only, as Git's objects are, or open.
                 if os.path.exists(path):
