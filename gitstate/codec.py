@@ -130,12 +130,12 @@ def _encoded_plain(document: object) -> Encoded | None:
     # Python over all values, and proves more. Only where it fails the walk looks for the culprit.
     try:
         marshal.dumps(document)
-        content = to_json(document, indent=2)
+        content = to_json(document, indent=2) + b"\n"
         copy: Document = from_json(content, allow_inf_nan=False, cache_strings="keys")
         plain = copy == document and _NEAR_MAX_DEPTH not in content
     except (ValueError, RecursionError, BytesWarning):  # the last one of `python -bb`
         return None
-    return Encoded(content + b"\n", copy) if plain else None
+    return Encoded(content, copy) if plain else None
 
 
 def _encode_checked(document: object, *, allow_nan: bool) -> bytes:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gitstate.layout import Layout
     from gitstate.ledger import Ledger
 
-_MAX_KNOWN: Final = 1024 * 1024
+MAX_KNOWN: Final = 1024 * 1024
 """Bytes of content up to which a state is remembered for the next transaction."""
 
 _YOUNG_NS: Final = 20_000_000
@@ -104,7 +104,7 @@ class StateFile:
 
     def know(self, known: Known) -> None:
         """Remembers what the current state was made from."""
-        self._known = known if len(known.encoded.content) <= _MAX_KNOWN else None
+        self._known = known if len(known.encoded.content) <= MAX_KNOWN else None
 
     def stage(self, content: bytes, found: Found) -> None:
         """Begins to write what a draft will say the state is, so that the disk is at work meanwhile.

@@ -184,17 +184,17 @@ def checked_raw(named: str, number: int, content: bytes) -> Raw:
 
 def object_id(kind: bytes, content: bytes) -> str:
     """Git's id of an object."""
-    return _id(_whole(kind, content))
+    digest = hashlib.sha1(_header(kind, content), usedforsecurity=False)
+    digest.update(content)
+    return digest.hexdigest()
 
 
 def _make(kind: bytes, content: bytes) -> GitObject:
-    whole = _whole(kind, content)
-    return GitObject(_id(whole), zlib.compress(whole, _FASTEST if len(whole) > _SHORT else _STORED))
+    # One behind the other, as a copy of both together would be one more of a large content.
+    compressor = zlib.compressobj(_FASTEST if len(content) > _SHORT else _STORED)
+    parts = compressor.compress(_header(kind, content)), compressor.compress(content)
+    return GitObject(object_id(kind, content), b"".join((*parts, compressor.flush())))
 
 
-def _whole(kind: bytes, content: bytes) -> bytes:
-    return b"%s %d\0" % (kind, len(content)) + content
-
-
-def _id(whole: bytes) -> str:
-    return hashlib.sha1(whole, usedforsecurity=False).hexdigest()
+def _header(kind: bytes, content: bytes) -> bytes:
+    return b"%s %d\0" % (kind, len(content))
