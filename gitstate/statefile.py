@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gitstate.layout import Layout
     from gitstate.ledger import Ledger
 
-MAX_KNOWN: Final = 1024 * 1024
+MAX_KNOWN: Final = 8 * 1024 * 1024
 """Bytes of content up to which a state is remembered for the next transaction."""
 
 _YOUNG_NS: Final = 20_000_000
