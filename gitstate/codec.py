@@ -24,6 +24,9 @@ MAX_DEPTH: Final = 200
 MAX_INTEGER_DIGITS: Final = 4300
 """What the parser, and Python's own int(), read back by default."""
 
+MAX_REMEMBERED: Final = 8 * 1024 * 1024
+"""Bytes of content up to which a handle keeps the current state in memory, for the next transaction, or read."""
+
 Document = dict[str, Any]
 
 # In indented JSON a line this deep is the only place where the depth limit can be passed: no string holds a raw

@@ -500,14 +500,14 @@ class PipelineState:
 
     def _check(self, content: bytes, validate: bool | None, *, ours: bool) -> Document:
         allow_nan = self._policy.allow_nan
-        decode = (
-            codec.decode if ours or self._store.reader.trusts(content) else codec.decode_foreign
-        )
+        trusted = ours or self._store.reader.trusts(content)
         try:
+            decode = codec.decode if trusted else codec.decode_foreign
             document = decode(content, allow_nan=allow_nan)
         except StateReadError as error:
             raise corrupt(self._path, error) from error
-        self._store.reader.trust(content)
+        if not trusted:
+            self._store.reader.trust(content)
         wanted = self._validate_on_read if validate is None else validate
         if wanted and self._policy.validate is not None:
             self._policy.validate(content)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gitstate import files
+from gitstate.codec import MAX_REMEMBERED
 from gitstate.errors import StateConflictError, StateWriteError, unreadable
 from gitstate.record import StateChange
 from gitstate.repository import blob_id
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from gitstate.files import Identity, NewFile
     from gitstate.layout import Layout
     from gitstate.ledger import Ledger
-
-MAX_KNOWN: Final = 8 * 1024 * 1024
-"""Bytes of content up to which a state is remembered for the next transaction."""
 
 _YOUNG_NS: Final = 20_000_000
 """A file this young may be edited again without a new mtime, so its bytes are compared."""
@@ -104,7 +102,7 @@ class StateFile:
 
     def know(self, known: Known) -> None:
         """Remembers what the current state was made from."""
-        self._known = known if len(known.encoded.content) <= MAX_KNOWN else None
+        self._known = known if len(known.encoded.content) <= MAX_REMEMBERED else None
 
     def stage(self, content: bytes, found: Found) -> None:
         """Begins to write what a draft will say the state is, so that the disk is at work meanwhile.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from gitstate import codec
 from gitstate.errors import StateTransactionError
-from gitstate.statefile import MAX_KNOWN, Known
+from gitstate.statefile import Known
 from gitstate.version import Version
 from gitstate.writer import describe, reason_of
 
@@ -118,7 +118,7 @@ class StateTransaction:
         if changed:
             writer.store.file.stage(content, found)
         passed = self._check(encoded, found.known)
-        if len(content) > MAX_KNOWN:
+        if len(content) > codec.MAX_REMEMBERED:
             encoded.document = None  # nobody will take it, and it is several times as large
         self._refuse_fork()  # a validator is a stranger's
         draft = writer.draft(found)
