@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 import sys
 from functools import partial
@@ -288,7 +287,7 @@ def remove(path: Path | str) -> None:
 
 def token() -> str:
     """Sixteen hex digits that no other file name has."""
-    return secrets.token_hex(8)
+    return os.urandom(8).hex()  # as `secrets` has it, which takes longer to import than this module
 
 
 class Refused:

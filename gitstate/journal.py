@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gitstate import files
@@ -350,7 +349,7 @@ class Journal:
 
 def generation(base: Standing, records: Iterable[Record], sequence: int) -> bytes:
     """The bytes of a new generation that holds `base`, which gets the number `sequence`, and `records`."""
-    salt = secrets.token_bytes(16)
+    salt = os.urandom(16)
     parts = [encode_part(BASE_MAGIC, salt, sequence, sequence, encode_base(base))]
     parts += [
         encode_part(RECORD_MAGIC, salt, record.sequence, sequence, encode_record(record))
