@@ -20,10 +20,9 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from filelock import lock_descriptor, unlock_descriptor
-
 from gitstate import files
 from gitstate.errors import Holder, StateLockError, StateWriteError
+from gitstate.flock import lock_descriptor, unlock_descriptor
 from gitstate.queue import OPEN_FLAGS, Place
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Final
 
-from filelock import lock_descriptor, unlock_descriptor
+from gitstate.flock import lock_descriptor, unlock_descriptor
 
 if sys.platform != "win32":
     import fcntl

@@ -12,10 +12,10 @@ import gitstate
 PACKAGE = Path(gitstate.__file__).parent
 
 ROWS = [
-    {"errors", "pointer", "trailers", "difference", "queue", "finding"},
-    {"codec", "diff", "files"},
-    {"schema", "lock", "legacy", "generations", "part", "record"},
-    {"journal", "repository", "swap"},
+    {"errors", "pointer", "trailers", "difference", "finding", "first_use"},
+    {"codec", "diff", "files", "flock"},
+    {"schema", "queue", "legacy", "generations", "part", "record"},
+    {"journal", "lock", "repository", "swap"},
     {"draft", "jsonl", "layout", "ledger"},
     {"policy", "effects", "chain", "audit", "imports", "names"},
     {"boundary", "checkpoint", "reader", "recovery", "statefile"},
@@ -166,10 +166,10 @@ def test_only_the_repository_knows_dulwich(path):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_only_the_locks_know_filelock(path):
+def test_only_one_module_knows_filelock(path):
     knows = any(name.split(".")[0] == "filelock" for name in imported(path))
 
-    assert knows == (name_of(path) in {"gitstate.lock", "gitstate.queue"})
+    assert knows == (name_of(path) == "gitstate.flock")
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
