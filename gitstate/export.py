@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from gitstate import files
 from gitstate.errors import StateReadError, StateWriteError, VersionPrunedError
-from gitstate.repository import BRANCH, make_blob, make_commit, make_tree, write_bundle
+from gitstate.repository import BRANCH, make_blob, make_commit, make_tree
+from gitstate.repository.bundle import write_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -40,7 +40,6 @@ from gitstate.journal import Journal
 from gitstate.record import GitObject, Record, RefChange
 from gitstate.repository import (
     EMPTY_TREE,
-    MAX_PACKS,
     Commit,
     Repository,
     blob_id,
@@ -50,6 +49,7 @@ from gitstate.repository import (
 )
 from gitstate.repository.index import Index, encode_index
 from gitstate.repository.packing import MAX_DEPTH
+from gitstate.repository.packs import MAX_PACKS
 from gitstate.store import BRIEF
 from gitstate.trailers import Note
 

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from gitstate import files
 from gitstate.errors import StateReadError, store_unreadable
-from gitstate.repository.bundle import write_bundle, write_header
+from gitstate.first_use import FIRST_USE
 from gitstate.repository.checkouts import checkouts, named_by
 from gitstate.repository.frame import BRANCH, CONFIG, HEAD, faults, remotes
-from gitstate.repository.listing import list_refs
 from gitstate.repository.loose import LooseObjects
 from gitstate.repository.objects import (
     Commit,
@@ -31,7 +30,6 @@ from gitstate.repository.objects import (
     tree_entries,
     unpack_loose,
 )
-from gitstate.repository.packs import MAX_PACKS, Packs
 from gitstate.repository.refs import Refs
 from gitstate.repository.shallow import Shallow
 from gitstate.repository.stored import StoredObjects
@@ -49,11 +47,11 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from gitstate.record import GitObject
+    from gitstate.repository.packs import Packs
 
 __all__ = [
     "BRANCH",
     "EMPTY_TREE",
-    "MAX_PACKS",
     "Commit",
     "Refs",
     "Repository",
@@ -61,7 +59,6 @@ __all__ = [
     "make_blob",
     "make_commit",
     "make_tree",
-    "write_bundle",
 ]
 
 EMPTY_TREE: Final = make_tree({}).id
@@ -91,7 +88,7 @@ class Repository:
         self.shallow = Shallow(git_dir)
         self._objects_dir = git_dir / "objects"
         self._loose = LooseObjects(self._objects_dir)
-        self._packs = Packs(self._objects_dir)
+        self._made_packs: Packs | None = None
         self._objects = StoredObjects(git_dir)
         self._commits: dict[str, Commit] = {}
         self._journalled = journalled
@@ -110,6 +107,11 @@ class Repository:
             (git_dir / folder).mkdir(mode=0o700)
         files.write_new(git_dir / "HEAD", HEAD)
         files.write_new(git_dir / "config", CONFIG)
+
+    def prepare(self) -> None:
+        """Imports what it takes to read and to pack objects, which under the state's lock would keep the others waiting."""
+        self._objects.prepare()
+        _ = self._packs
 
     def read(self, object_id: str) -> bytes:
         """The content of an object, checked against its hash.
@@ -370,6 +372,8 @@ class Repository:
             StateReadError: an object is damaged.
             OSError: the disk refused.
         """
+        with FIRST_USE:
+            from gitstate.repository.bundle import write_header  # noqa: PLC0415  see gitstate.first_use
         # What is loose first: a checkpoint meanwhile puts it into a pack, and never the other way round.
         loose = {made.id for made in (*self._loose.all(), *self._journalled())}
         write_header(refs, file)
@@ -400,6 +404,8 @@ class Repository:
         Raises:
             OSError: one of those cannot be read.
         """
+        with FIRST_USE:
+            from gitstate.repository.listing import list_refs  # noqa: PLC0415  see gitstate.first_use
         frame = list(faults(self.git_dir))
         yield from (f"{fault.why}: {fault.path}" for fault in frame)
         if any(fault.content is None for fault in frame):
@@ -415,6 +421,16 @@ class Repository:
     def close(self) -> None:
         """Closes the packs, unless another thread is reading. The repository can be used again."""
         self._objects.close()
+
+    @property
+    def _packs(self) -> Packs:
+        # Packs know which of them they have written: of two threads that come at once, both get the same.
+        with FIRST_USE:
+            if self._made_packs is None:
+                from gitstate.repository.packs import Packs  # noqa: PLC0415  see gitstate.first_use
+
+                self._made_packs = Packs(self._objects_dir)
+            return self._made_packs
 
     def _has(self, object_id: str) -> bool:
         # Just committed it is in the journal alone; and Git, or a checkpoint, may take the pack that we look into.

@@ -13,10 +13,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from dulwich.index import ConflictedIndexEntry, Index
-
 from gitstate import files
 from gitstate.errors import StateReadError
+from gitstate.first_use import FIRST_USE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +50,8 @@ def named_by(checkout: Path, *, logs: bool = True) -> Iterator[str]:
 def _in_index(path: Path) -> Iterator[str]:
     if not path.exists():
         return
+    with FIRST_USE:
+        from dulwich.index import ConflictedIndexEntry, Index  # noqa: PLC0415  see gitstate.first_use
     try:
         entries = list(Index(path).items())
     except Exception as error:  # dulwich raises whatever its parsers trip over (PITFALLS D9)

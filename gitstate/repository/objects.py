@@ -9,9 +9,8 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dulwich.objects import Tree
-
 from gitstate import trailers
+from gitstate.first_use import FIRST_USE
 from gitstate.record import GitObject
 
 if TYPE_CHECKING:
@@ -124,6 +123,8 @@ def tree_entries(content: bytes) -> Iterator[tuple[int, bytes, str]]:
     Raises:
         ValueError: it is no tree.
     """
+    with FIRST_USE:
+        from dulwich.objects import Tree  # noqa: PLC0415  see gitstate.first_use
     tree = Tree()
     try:
         tree.set_raw_string(content)

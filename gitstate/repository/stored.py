@@ -8,17 +8,18 @@ import sys
 import threading
 import traceback
 import weakref
-from typing import TYPE_CHECKING
-
-from dulwich.object_store import DiskObjectStore
-from dulwich.objects import ObjectID
+from typing import TYPE_CHECKING, cast
 
 from gitstate.errors import StateReadError, store_unreadable
+from gitstate.first_use import FIRST_USE
 from gitstate.repository.objects import checked_raw
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from dulwich.object_store import DiskObjectStore
+    from dulwich.objects import ObjectID
 
     from gitstate.repository.objects import Raw
 
@@ -35,6 +36,10 @@ class StoredObjects:
         self._opened: DiskObjectStore | None = None
         _all.add(self)
 
+    def prepare(self) -> None:
+        """Imports what it takes to read objects."""
+        _store_of_dulwich()
+
     def read(self, object_id: str) -> Raw:
         """An object, checked against its hash.
 
@@ -43,12 +48,12 @@ class StoredObjects:
         """
         with self._mutex, self.translated(object_id):
             try:
-                kind, content = self._open().get_raw(ObjectID(object_id.encode()))
+                kind, content = self._open().get_raw(_as_dulwich_names(object_id))
             except KeyError:
                 # Git may have packed it, and removed the pack we knew, meanwhile (PITFALLS D10).
                 self._close()
                 try:
-                    kind, content = self._open().get_raw(ObjectID(object_id.encode()))
+                    kind, content = self._open().get_raw(_as_dulwich_names(object_id))
                 except KeyError as error:
                     raise self.missing(object_id) from error
             return checked_raw(object_id, kind, content)
@@ -68,7 +73,7 @@ class StoredObjects:
             StateReadError: a pack is damaged.
         """
         with self._mutex, self.translated(object_id):
-            return self._open().contains_packed(ObjectID(object_id.encode()))
+            return self._open().contains_packed(_as_dulwich_names(object_id))
 
     def forget(self) -> None:
         """Reads everything again from the disk from here on."""
@@ -118,7 +123,7 @@ class StoredObjects:
 
     def _open(self) -> DiskObjectStore:
         if self._opened is None:
-            self._opened = DiskObjectStore(os.fspath(self._git_dir / "objects"))
+            self._opened = _store_of_dulwich()(os.fspath(self._git_dir / "objects"))
         return self._opened
 
     def _close(self) -> None:
@@ -131,6 +136,16 @@ class StoredObjects:
         self._mutex = threading.RLock()
         _inherited.append(self._opened)
         self._opened = None
+
+
+def _store_of_dulwich() -> type[DiskObjectStore]:
+    with FIRST_USE:
+        from dulwich.object_store import DiskObjectStore  # noqa: PLC0415  see gitstate.first_use
+    return DiskObjectStore
+
+
+def _as_dulwich_names(object_id: str) -> ObjectID:
+    return cast("ObjectID", object_id.encode())
 
 
 def _forget_parents() -> None:
