@@ -16,7 +16,9 @@ the newest one, its *serial* 1, 2, 3 ... along the branch. An *edit* is what som
 the *window*, whose lines of the audit trail go into the *archive*.
 """
 
-from gitstate.diff import MISSING, Change
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
 from gitstate.errors import (
     Holder,
     Problem,
@@ -30,14 +32,18 @@ from gitstate.errors import (
     VersionNotFoundError,
     VersionPrunedError,
 )
-from gitstate.importer import ImportReport
-from gitstate.repair import RepairReport
-from gitstate.retention import PruneReport
-from gitstate.schema import PipelineSchema
+from gitstate.first_use import FIRST_USE
 from gitstate.state import PipelineState
-from gitstate.transaction import StateTransaction
-from gitstate.verify import VerifyReport
-from gitstate.version import Version
+
+if TYPE_CHECKING:
+    from gitstate.diff import MISSING, Change
+    from gitstate.importer import ImportReport
+    from gitstate.repair import RepairReport
+    from gitstate.retention import PruneReport
+    from gitstate.schema import PipelineSchema
+    from gitstate.transaction import StateTransaction
+    from gitstate.verify import VerifyReport
+    from gitstate.version import Version
 
 __all__ = [
     "MISSING",
@@ -62,3 +68,39 @@ __all__ = [
     "VersionNotFoundError",
     "VersionPrunedError",
 ]
+
+_HOMES: Final = {
+    "MISSING": "diff",
+    "Change": "diff",
+    "ImportReport": "importer",
+    "PipelineSchema": "schema",
+    "PruneReport": "retention",
+    "RepairReport": "repair",
+    "StateTransaction": "transaction",
+    "VerifyReport": "verify",
+    "Version": "version",
+}
+"""Where the names are that a program which only reads has no use for: they are imported when they are asked for."""
+
+
+if not TYPE_CHECKING:  # type checkers would take any name for one of ours
+
+    def __getattr__(name: str) -> object:
+        if name in _HOMES:
+            with FIRST_USE:
+                value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+            globals()[name] = value
+            return value
+        # `import gitstate` is enough for gitstate.diff.to_json_patch, too.
+        module = f"{__name__}.{name}"
+        if not name.startswith("_"):
+            try:
+                return import_module(module)
+            except ModuleNotFoundError as error:
+                if error.name != module:
+                    raise
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -7,14 +7,17 @@ import math
 import os
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Protocol
-
-from pydantic import BaseModel
+from typing import TYPE_CHECKING, Final
 
 from gitstate import trailers
+from gitstate.first_use import FIRST_USE
 from gitstate.lock import host
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pydantic import BaseModel
+
     from gitstate.codec import Document
     from gitstate.layout import Settings
 
@@ -32,11 +35,29 @@ UNSET: Final = Unset.UNSET
 """An argument that was not given, where None has a meaning of its own."""
 
 
-class Validator(Protocol):
-    """Raises `StateValidationError` for content that is against the schema."""
+class Validator:
+    """Checks contents against `schema`, which is the default one for `UNSET`."""
+
+    def __init__(self, schema: type[BaseModel] | Unset) -> None:
+        self._schema = schema
 
     def __call__(self, content: bytes, *, part: Document | None = None) -> bool:
-        """Checks `content`, of which only `part` need be looked at; all of it for None. False if it gave a warning."""
+        """Checks `content`, of which only `part` need be looked at; all of it for None. False if it gave a warning.
+
+        Raises:
+            StateValidationError: it is against the schema.
+        """
+        validate, schema = self._imported()
+        return validate(content, schema, part=part)
+
+    def prepare(self) -> None:
+        """Imports what a check takes."""
+        self._imported()
+
+    def _imported(self) -> tuple[Callable[..., bool], type[BaseModel]]:
+        with FIRST_USE:
+            from gitstate.schema import PipelineSchema, validate  # noqa: PLC0415  see gitstate.first_use
+        return validate, PipelineSchema if isinstance(self._schema, Unset) else self._schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +82,23 @@ class Policy:
     allow_network: bool
     settings: Settings | None
 
+    def prepare(self) -> None:
+        """Imports what it takes to validate, which under the state's lock would keep the others waiting."""
+        if self.validate is not None:
+            self.validate.prepare()
+
 
 def check_schema(schema: object) -> None:
-    """Refuses what is no pydantic model.
+    """Refuses what is no pydantic model, None or `UNSET`.
 
     Raises:
         TypeError: it is none.
     """
-    if schema is not None and not (isinstance(schema, type) and issubclass(schema, BaseModel)):
+    if schema is None or schema is UNSET:
+        return
+    with FIRST_USE:
+        from pydantic import BaseModel  # noqa: PLC0415  see gitstate.first_use
+    if not (isinstance(schema, type) and issubclass(schema, BaseModel)):
         raise TypeError(f"schema must be a pydantic model class or None, not {schema!r}")
 
 

@@ -5,32 +5,24 @@ from __future__ import annotations
 import contextlib
 import os
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from gitstate import codec
 from gitstate.errors import StateReadError, corrupt
-from gitstate.export import Exporter
-from gitstate.history import History
-from gitstate.importer import Importer, ImportReport
+from gitstate.first_use import FIRST_USE
 from gitstate.layout import Settings
-from gitstate.legacy import OldLayout
 from gitstate.policy import (
     UNSET,
     Policy,
     Unset,
+    Validator,
     check_schema,
     check_timeout,
     check_window,
     identity,
 )
 from gitstate.registry import forget_store, open_store
-from gitstate.restore import Restorer
-from gitstate.retention import PruneReport, Retention
-from gitstate.schema import PipelineSchema, summarize, validate
-from gitstate.transaction import StateTransaction
-from gitstate.verify import VerifyReport, verify
 from gitstate.writer import Writer
 
 if TYPE_CHECKING:
@@ -41,8 +33,15 @@ if TYPE_CHECKING:
 
     from gitstate.codec import Document
     from gitstate.diff import Change
+    from gitstate.export import Exporter
+    from gitstate.history import History
+    from gitstate.importer import ImportReport
     from gitstate.repair import RepairReport
+    from gitstate.restore import Restorer
+    from gitstate.retention import PruneReport, Retention
     from gitstate.store import Store
+    from gitstate.transaction import StateTransaction
+    from gitstate.verify import VerifyReport
     from gitstate.version import Version
 
 
@@ -58,7 +57,7 @@ class PipelineState:
         max_backups: how many earlier versions `list_backups` goes back, None for all. It is stored with the store by
             the next write; a handle that does not name it uses what is stored, 50 in a new store.
         backup_before_write: False makes transactions that are atomic, durable and in the history, but no versions.
-        schema: the pydantic model that states must fit, None for free-form objects.
+        schema: the pydantic model that states must fit, `PipelineSchema` unless given, None for free-form objects.
         timeout: seconds to wait for the lock; 0 tries once, None waits for ever.
         allow_nan: whether NaN and infinities pass. They are not JSON: other programs may refuse the file.
         author: who makes the versions, as `Name <address>`; login and host unless given.
@@ -75,7 +74,7 @@ class PipelineState:
         max_backups: int | Unset | None = UNSET,
         backup_before_write: bool = True,
         *,
-        schema: type[BaseModel] | None = PipelineSchema,
+        schema: type[BaseModel] | Unset | None = UNSET,
         timeout: float | None = 10.0,
         allow_nan: bool = False,
         author: str | None = None,
@@ -87,7 +86,7 @@ class PipelineState:
         self._policy = Policy(
             author=identity(author),
             timeout=check_timeout(timeout),
-            validate=None if schema is None else partial(validate, schema=schema),
+            validate=None if schema is None else Validator(schema),
             versioned=backup_before_write,
             allow_nan=allow_nan,
             allow_network=allow_network,
@@ -191,6 +190,8 @@ class PipelineState:
         Raises:
             StateReadError: as `read`.
         """
+        with FIRST_USE:
+            from gitstate.schema import summarize
         return summarize(self.read(validate=False))
 
     def verify(self) -> VerifyReport:
@@ -199,6 +200,8 @@ class PipelineState:
         Raises:
             StateLockError: somebody held the lock all the while.
         """
+        with FIRST_USE:
+            from gitstate.verify import verify
         return verify(self._store, self._policy.timeout)
 
     def repair(self, source: str | os.PathLike[str] | None = None) -> RepairReport:
@@ -220,10 +223,9 @@ class PipelineState:
             StateTransactionError: a transaction is open in this thread, or an earlier flush failed; nothing was changed.
             ValueError: there is no repository at `source`; nothing was changed.
         """
-        # It is rare, and its modules would be a tenth of everybody's import.
-        from gitstate.repair.mending import Repair  # noqa: PLC0415
-        from gitstate.repair.source import Source  # noqa: PLC0415
-
+        with FIRST_USE:
+            from gitstate.repair.mending import Repair
+            from gitstate.repair.source import Source
         if source is None:
             return Repair(self._writer, None).run(self._policy.timeout)
         with contextlib.closing(Source(Path(os.path.abspath(source)))) as other:
@@ -253,9 +255,13 @@ class PipelineState:
             StateWriteError: the disk refused; nothing was changed.
             StateTransactionError: a transaction is open in this thread already, or an earlier flush failed.
         """
+        with FIRST_USE:
+            from gitstate.transaction import StateTransaction
         for name, text in (("operation", operation), ("message", message or "")):
             if not isinstance(text, str):
                 raise TypeError(f"{name} must be a str, not {text!r}")
+        if validate is not False:
+            self._policy.prepare()
         seed = None
         if seed_data is not None:
             seed = codec.encode(seed_data, allow_nan=self._policy.allow_nan)
@@ -299,6 +305,7 @@ class PipelineState:
             StateError: as `transaction`; nothing was changed.
         """
         if pointer:
+            self._policy.prepare()
             self._restorer.restore_part(version, pointer, self._policy.timeout)
         else:
             self._restorer.restore(version, self._policy.timeout)
@@ -405,6 +412,9 @@ class PipelineState:
             StateValidationError: a backup is called `import`, where others are to be; as above.
             StateError: as `transaction`; as above: run again, it goes on from there.
         """
+        with FIRST_USE:
+            from gitstate.importer import Importer
+            from gitstate.legacy import OldLayout
         place = Path(os.fspath(folder)) if folder is not None else self._path.parent / ".pipeline"
         old = OldLayout(place, self._path.stem)
         if folder is not None:
@@ -420,7 +430,7 @@ class PipelineState:
             StateLockError: somebody held the lock; everything is still in the journal.
             StateWriteError: the disk refused; everything is still in the journal.
         """
-        self._store.checkpoint(self._policy.timeout)
+        self._writer.store.checkpoint(self._policy.timeout)
 
     def prune(self, *, dry_run: bool = False) -> PruneReport:
         """Forgets the versions that are older than the `max_backups` before the current one, and gives their space back.
@@ -435,7 +445,7 @@ class PipelineState:
             StateWriteError: the disk refused; the history is whole, with more or fewer versions in it.
             StateConflictError: somebody moved the branch, or the archive of the audit trail; as above.
         """
-        retention, window = Retention(self._store, self._policy), self._max_backups()
+        retention, window = self._retention(self._writer.store), self._max_backups()
         return retention.plan(window) if dry_run else retention.prune(window)
 
     def close(self) -> None:
@@ -444,10 +454,10 @@ class PipelineState:
         Everything is committed and durable without it, so where it cannot be made, by a full disk or a busy lock, that is
         a warning in the log `gitstate`, and whoever is next makes it.
         """
-        writer, self._opened = self._writer, None
+        writer, self._opened = self._open(), None
         try:
             if writer.committed:
-                Retention(writer.store, self._policy).keep()
+                self._retention(writer.store).keep()
             else:
                 writer.store.checkpoint_quietly(self._policy.timeout)
         finally:
@@ -467,27 +477,44 @@ class PipelineState:
     def __repr__(self) -> str:
         return f"PipelineState({os.fspath(self._path)!r})"
 
-    @property
-    def _writer(self) -> Writer:
+    def _open(self) -> Writer:
         if self._opened is None or self._pid != os.getpid():
             self._opened, self._pid = Writer(open_store(self._path), self._policy), os.getpid()
         return self._opened
 
     @property
+    def _writer(self) -> Writer:
+        """What is opened, with all that it takes to change something."""
+        writer = self._open()
+        writer.store.repository.prepare()
+        return writer
+
+    @property
     def _store(self) -> Store:
-        return self._writer.store
+        return self._open().store
 
     @property
     def _history(self) -> History:
+        with FIRST_USE:
+            from gitstate.history import History
         return History(self._writer)
 
     @property
     def _exporter(self) -> Exporter:
+        with FIRST_USE:
+            from gitstate.export import Exporter
         return Exporter(self._store, self._history)
 
     @property
     def _restorer(self) -> Restorer:
+        with FIRST_USE:
+            from gitstate.restore import Restorer
         return Restorer(self._writer, self._history)
+
+    def _retention(self, store: Store) -> Retention:
+        with FIRST_USE:
+            from gitstate.retention import Retention
+        return Retention(store, self._policy)
 
     def _version_at(self, at: Version | int | str | datetime) -> Version:
         return (

@@ -117,7 +117,7 @@ def _warn_of_statuses(document: Document) -> bool:
     for status, places in unknown.items():
         shown = ", ".join(places[:_MAX_SHOWN]) + (" ..." if len(places) > _MAX_SHOWN else "")
         known = ", ".join(sorted(STATUSES))
-        warnings.warn(f"unknown status {status!r} at {shown}; known are {known}", stacklevel=3)
+        warnings.warn(f"unknown status {status!r} at {shown}; known are {known}", stacklevel=4)
     return bool(unknown)
 
 
