@@ -28,13 +28,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import command_line
+from documents import document
+from machine import load_of_the_machine
+from peak import FOLDER
 from replay import DATA, load
-from transactions import document
+from timing import percentile, seconds
 
 from gitstate import PipelineState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 GIT = shutil.which("git")
 SMALL = {
@@ -89,25 +92,15 @@ print(json.dumps(took))
 """
 
 PRUNER = """
-import json, pathlib, re, resource, sys, time
+import json, resource, sys, time
+from peak import peak_kilobytes
 from gitstate import PipelineState
 state = PipelineState(sys.argv[1], schema=None, max_backups=50)
 begin = time.perf_counter()
 report = state.prune()
 took, usage = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_SELF)
-status = pathlib.Path("/proc/self/status")
-# What the system counts as the most so far includes the process that started this one.
-own = re.search("VmHWM:[^0-9]*([0-9]+)", status.read_text()) if status.exists() else None
-memory = int(own[1]) if own else usage.ru_maxrss
-print(json.dumps([took, usage.ru_utime + usage.ru_stime, len(report.versions), memory]))
+print(json.dumps([took, usage.ru_utime + usage.ru_stime, len(report.versions), peak_kilobytes()]))
 """
-
-
-def seconds(call: Callable[[], object]) -> float:
-    """How long a call takes."""
-    begin = time.perf_counter()
-    call()
-    return time.perf_counter() - begin
 
 
 def say(what: str, figure: str, most: str = "", own: str = "", git: str = "") -> None:
@@ -162,12 +155,8 @@ def sizes(state: PipelineState, what: str, most: str, clone: Path | None) -> Non
 
 def times(took: Iterable[float]) -> tuple[float, float, float]:
     """Median, 99th percentile and longest, in milliseconds."""
-    ordered = sorted(took)
-    return (
-        statistics.median(ordered) * 1e3,
-        ordered[len(ordered) * 99 // 100] * 1e3,
-        ordered[-1] * 1e3,
-    )
+    calls = list(took)
+    return statistics.median(calls) * 1e3, percentile(calls, 99) * 1e3, max(calls) * 1e3
 
 
 def milliseconds(took: float | None) -> str:
@@ -312,7 +301,7 @@ class LongHistory:
             if writer.stdout is not None:
                 writer.stdout.readline()
             command = [sys.executable, "-c", PRUNER, path]
-            told = subprocess.run(command, check=True, capture_output=True).stdout
+            told = subprocess.run(command, check=True, capture_output=True, cwd=FOLDER).stdout
             out, _ = writer.communicate("enough\n")
         took, own, versions, memory = json.loads(told)
         (middle, _, longest), (_, _, of_it) = map(times, zip(*json.loads(out), strict=True))
@@ -339,12 +328,6 @@ class LongHistory:
         with PipelineState(path, schema=None) as state:
             state.write({**SMALL, "n": -1})
         say("    files below .pipeline, after close()", str(files_of(self._state)), "60")
-
-
-def load_of_the_machine() -> str:
-    """How many processes want to run, on how many cores."""
-    average = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
-    return f"load {average} on {os.cpu_count()} cores"
 
 
 def main() -> None:

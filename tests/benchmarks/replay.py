@@ -24,17 +24,16 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import command_line
-from transactions import floor
+from timing import floor, seconds
 
 from gitstate import PipelineState, codec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "fires.jsonl.xz"
 EARLY = range(50, 151)
@@ -59,13 +58,6 @@ def load(path: Path, limit: int | None) -> Iterator[dict[str, Any]]:
 def digest(document: dict[str, Any]) -> str:
     """The same for equal documents only, types and the order of keys included."""
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()
-
-
-def seconds(call: Callable[[], object]) -> float:
-    """How long a call takes."""
-    begin = time.perf_counter()
-    call()
-    return time.perf_counter() - begin
 
 
 class Window:
