@@ -16,7 +16,8 @@ where it is wide, the machine was busy, and the figures are to be measured again
 Writers are processes that race for `--seconds`, in up to three turns, each after one in which the first of them is alone
 and one of the floor; the ratios are the medians of the turns. New processes are timed from start to end, less one that
 does nothing. Memory is the peak of a new process that makes one transaction on the largest document, less the peak of one
-that does the same on 1 KB, against the bytes of the file.
+that does the same on 1 KB, against the bytes of the file: the median of `--blocks` such processes in a row, the lowest
+and the highest; the target is held against the highest.
 
 Sizes are in KB. The ratios are the figures to quote: absolute times are the machine's. Nothing is asserted of them.
 """

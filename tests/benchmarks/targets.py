@@ -84,7 +84,9 @@ def targets(results: Results) -> Iterator[Target]:
     found = compared(results.cold_start, "import, first read", DEPENDENCIES)
     yield Target("import and first read: times the dependencies'", found, 1.1)
     for schema, figure in results.memory.items():
-        # What lies between two processes is noise where the document is small.
-        found = figure.ratio if figure.kilobytes >= LARGE_KILOBYTES else None
-        what = f"{named(figure.kilobytes)}, memory, schema {schema}: times the document"
+        # What lies between two processes is noise where the document is small. Transactions in a row do not all do the same
+        # work, and it is the one that takes most which has to fit.
+        worst = figure.ratio._replace(middle=figure.ratio.highest)
+        found = worst if figure.kilobytes >= LARGE_KILOBYTES else None
+        what = f"{named(figure.kilobytes)}, most memory, schema {schema}: times the document"
         yield Target(what, found, 6.0)
