@@ -133,3 +133,12 @@ def test_the_chart_is_drawn_again_from_the_figures_or_says_what_it_needs(compare
         assert charts[0].read_bytes() == charts[1].read_bytes()
     else:
         assert all("it needs matplotlib" in each.stderr for each in done)
+
+
+def test_the_chart_of_the_readme_is_drawn_from_the_figures_beside_it():
+    root = ET.parse(BENCHMARKS / "speed.svg").getroot()
+    shown = "".join(root.itertext())
+
+    assert root.tag == SVG
+    for name in json.loads((BENCHMARKS / "speed.json").read_text())["transactions"]["43"]:
+        assert name in shown or name == "the floor"
