@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import TYPE_CHECKING
+
 from gitstate.first_use import FIRST_USE
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 
 def lock_descriptor(descriptor: int, *, blocking: bool) -> bool:
@@ -11,9 +17,8 @@ def lock_descriptor(descriptor: int, *, blocking: bool) -> bool:
     Raises:
         OSError: the system refused.
     """
-    with FIRST_USE:
-        from filelock import lock_descriptor as lock  # noqa: PLC0415  see gitstate.first_use
-    return lock(descriptor, blocking=blocking)
+    locked: bool = _filelock().lock_descriptor(descriptor, blocking=blocking)
+    return locked
 
 
 def unlock_descriptor(descriptor: int) -> None:
@@ -22,6 +27,11 @@ def unlock_descriptor(descriptor: int) -> None:
     Raises:
         OSError: the system refused.
     """
+    _filelock().unlock_descriptor(descriptor)
+
+
+@cache
+def _filelock() -> ModuleType:
     with FIRST_USE:
-        from filelock import unlock_descriptor as unlock  # noqa: PLC0415  see gitstate.first_use
-    unlock(descriptor)
+        import filelock  # noqa: PLC0415  see gitstate.first_use
+    return filelock

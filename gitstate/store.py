@@ -326,6 +326,7 @@ class Store:
         self, operation: str, timeout: float | None, *, network: bool = True
     ) -> Iterator[None]:
         self._refuse_nested()
+        self.repository.prepare()
         safe = "Nothing was changed."
         if not self._recovery.done:
             with files.Refused(StateWriteError, "cannot write here", self.layout.state, safe):

@@ -70,6 +70,11 @@ def packed(path: Path) -> None:
     written(path).close()
 
 
+def behind(path: Path) -> None:
+    """As a writer leaves it that was killed before it moved the branch."""
+    (written(path).git_dir / "refs/heads/main").unlink()
+
+
 def edited(path: Path) -> None:
     written(path).close()
     path.write_bytes(b'{"n": 7}')
@@ -202,7 +207,7 @@ def test_a_schema_that_is_not_named_is_the_default_one(path):
             PipelineState(path, **named).write({"phases": 1})
 
 
-@pytest.mark.parametrize("before", [empty, in_the_journal, packed])
+@pytest.mark.parametrize("before", [empty, in_the_journal, packed, behind])
 @pytest.mark.parametrize(
     "change",
     [
@@ -213,7 +218,7 @@ def test_a_schema_that_is_not_named_is_the_default_one(path):
 )
 def test_nothing_is_imported_while_others_wait_for_the_lock(before, change, path):
     before(path)
-    if before is not empty:
+    if before not in {empty, behind}:
         PipelineState(path).write({"n": 3, "m": 1})
         PipelineState(path).write({"n": 3})
     said = python(

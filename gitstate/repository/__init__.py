@@ -110,8 +110,9 @@ class Repository:
 
     def prepare(self) -> None:
         """Imports what it takes to read and to pack objects, which under the state's lock would keep the others waiting."""
-        self._objects.prepare()
-        _ = self._packs
+        if self._made_packs is None:
+            self._objects.prepare()
+            _ = self._packs
 
     def read(self, object_id: str) -> bytes:
         """The content of an object, checked against its hash.
