@@ -1,4 +1,4 @@
-"""History: the versions of one state, what they are called, what they held; named backups and the audit trail.
+"""History: the versions of one state, what they are called, what they held, and named backups.
 
 A version is a commit on the branch.
 """
@@ -6,30 +6,20 @@ A version is a commit on the branch.
 from __future__ import annotations
 
 import contextlib
-import heapq
 import re
-import sys
 from datetime import datetime
-from itertools import chain, islice
-from operator import itemgetter
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from gitstate import pointer as pointers
-from gitstate.audit import Archive, as_in_the_trail, is_lost, line_of
+from gitstate.audit import is_lost
 from gitstate.diff import MISSING, diff, same
-from gitstate.draft import (
-    ARCHIVE,
-    BACKUPS,
-    FAILURES,
-    IMPORTED,
-    KEPT,
-    UNVERSIONED,
-    backups_among,
-)
+from gitstate.draft import BACKUPS, KEPT, backups_among
 from gitstate.errors import StateReadError, VersionNotFoundError, VersionPrunedError
-from gitstate.imports import Imports
 from gitstate.names import HASH, bad_name, check_name, may_be_named
+from gitstate.policy import check_count
 from gitstate.repository import BRANCH, EMPTY_TREE
+from gitstate.trail import AuditTrail
 from gitstate.version import Version
 
 if TYPE_CHECKING:
@@ -38,9 +28,6 @@ if TYPE_CHECKING:
     from gitstate.diff import Change
     from gitstate.repository import Commit
     from gitstate.writer import Writer
-
-_Entry = tuple[tuple[int, bool, datetime], dict[str, Any]]
-"""A line of the audit trail behind what puts it in its place."""
 
 _HEAD: Final = re.compile(r"HEAD(?:~([0-9]{0,9}))?")
 
@@ -51,6 +38,7 @@ class History:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._store = writer.store
+        self._trail = AuditTrail(writer.store)
 
     def log(
         self,
@@ -71,7 +59,7 @@ class History:
             VersionNotFoundError: a time without a time zone.
             TypeError, ValueError: the pointer, a time or the limit is none.
         """
-        limit = check_limit(limit)
+        limit = check_count(limit, "limit")
         for moment in (since, until):
             check_aware(moment)
         found = self._log(since, until, operation)
@@ -99,7 +87,7 @@ class History:
         found = self._store.chain.current_at(head, moment) if head else None
         if found is not None:
             return self.made(found)
-        for line in self._archived(self._store.chain.oldest()):
+        for line in self._trail.archived(self._store.chain.oldest()):
             if datetime.fromisoformat(line["timestamp"]) <= moment:
                 return self.made(self._alone(line, moment.isoformat()))
         raise VersionNotFoundError(
@@ -110,7 +98,7 @@ class History:
 
     def backups(self, limit: int | None, window: int | None) -> list[Version]:
         """Versions before the current one, newest first: `window` of them, then the named ones from beyond."""
-        limit = check_limit(limit)
+        limit = check_count(limit, "limit")
         earlier = islice(self._log(None, None, None), 1, None)
         kept = list(islice(earlier, window if limit is None else min_of(window, limit)))
         seen = {version.id for version in islice(self._log(None, None, None), 1)} | {
@@ -160,16 +148,6 @@ class History:
             self._writer.commit(draft, found)
             return self.made(draft.head.commit)
 
-    def audit(self, limit: int | None) -> list[dict[str, Any]]:
-        """The audit trail, newest first: versions, changes that made none, failures, and what was imported."""
-        limit = check_limit(limit)
-        refs = self._store.reader.refs()
-        events = [self._events(refs.get(ref)) for ref in (UNVERSIONED, FAILURES)]
-        trails = [self._versions(refs.get(BRANCH)), *events, self._imported(refs.get(IMPORTED))]
-        # Ordered by serial, never by time alone (PITFALLS O6): what came upon a version stands behind it.
-        merged = heapq.merge(*trails, key=itemgetter(0), reverse=True)
-        return [line for _, line in islice(merged, limit)]
-
     def delete_backup(self, name: str, timeout: float | None) -> None:
         """Takes a version's name away.
 
@@ -187,53 +165,6 @@ class History:
     def diff(self, a: Version | int | str, b: Version | int | str) -> list[Change]:
         """The changes that lead from version `a` to version `b`."""
         return diff(self.version(a).read(), self.version(b).read())
-
-    def _versions(self, head: str | None) -> Iterator[_Entry]:
-        """The lines of the versions, newest first, pruned ones from the archive."""
-        oldest = 1
-        for commit in self._store.chain.walk(head):
-            oldest = commit.note.serial
-            yield _entry(commit)
-        if oldest > 1:
-            # Asked behind the walk: what was pruned in its course is there by now.
-            for line in self._archived(oldest):
-                moment = datetime.fromisoformat(line["timestamp"])
-                yield (line["serial"], False, moment), as_in_the_trail(line)
-
-    def _events(self, tip: str | None) -> Iterator[_Entry]:
-        return map(_entry, self._store.chain.trail(tip))
-
-    def _archived(self, serial: int) -> Iterator[dict[str, Any]]:
-        """The lines of the archive of versions before a number, newest first."""
-        while True:
-            archive = self._archive()
-            try:
-                for line in archive.before(serial):
-                    serial = line["serial"]
-                    yield line
-            except StateReadError:
-                # A prune may have put another one in its place, and given the space of this one back.
-                if self._archive().tip == archive.tip:
-                    raise
-            else:
-                return
-
-    def _imported(self, tip: str | None) -> Iterator[_Entry]:
-        while True:
-            try:
-                # Only the newest files are ever written anew, and these are read first.
-                lines = Imports(self._store.repository, tip).newest_first()
-                newest = list(islice(lines, 1))
-                break
-            except StateReadError:
-                tried, tip = tip, self._store.reader.refs().get(IMPORTED)
-                if tip == tried:
-                    raise
-        for serial, moment, line in chain(newest, lines):
-            yield (serial, True, moment), line
-
-    def _archive(self) -> Archive:
-        return Archive(self._store.repository, self._store.reader.refs().get(ARCHIVE))
 
     def _log(
         self, since: datetime | None, until: datetime | None, operation: str | None
@@ -303,7 +234,7 @@ class History:
         found = self._store.chain.at(head, serial) if head else None
         if found is None:
             if 0 < serial < self._store.chain.oldest():
-                return self._alone(next(self._archived(serial + 1)), serial)
+                return self._alone(next(self._trail.archived(serial + 1)), serial)
             newest = self._store.repository.commit(head).note.serial if head else 0
             raise self.not_found(serial, f"The serials are 1 to {newest}")
         return found
@@ -316,7 +247,7 @@ class History:
             if found is not None:
                 return found
             if 0 < newest - steps < self._store.chain.oldest():
-                return self._alone(next(self._archived(newest - steps + 1)), name)
+                return self._alone(next(self._trail.archived(newest - steps + 1)), name)
         raise self.not_found(name, "History does not go back that far")
 
     def _by_prefix(self, prefix: str) -> Commit:
@@ -378,7 +309,7 @@ class History:
         raise self._gone(line, name)
 
     def _refuse_pruned(self, prefix: str) -> None:
-        for line in self._archived(self._store.chain.oldest()):
+        for line in self._trail.archived(self._store.chain.oldest()):
             made_id, serial = line["commit"], line["serial"]
             if (made_id or "").startswith(prefix) and not self._keeps(made_id, serial):
                 raise self._gone(line, prefix)
@@ -399,22 +330,6 @@ class History:
             path=self._store.layout.state,
             code="version-ambiguous" if candidates else None,
         )
-
-
-def check_limit(limit: int | None) -> int | None:
-    """`limit`, as far as Python can count.
-
-    Raises:
-        TypeError, ValueError: it is no number, or negative.
-    """
-    integer = isinstance(limit, int) and not isinstance(limit, bool)
-    if limit is None:
-        return None
-    if not integer:
-        raise TypeError(f"limit must be an int, or None for all, not {limit!r}")
-    if limit < 0:
-        raise ValueError(f"limit must be 0 or more, or None for all, not {limit}")
-    return min(limit, sys.maxsize)
 
 
 def check_aware(moment: datetime | None) -> None:
@@ -446,8 +361,3 @@ def value_at(document: object, parts: list[str]) -> object:
         return pointers.get(document, parts)
     except LookupError:
         return MISSING
-
-
-def _entry(commit: Commit) -> _Entry:
-    order = commit.note.serial, commit.tree == EMPTY_TREE, commit.note.time
-    return order, line_of(commit)

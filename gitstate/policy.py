@@ -5,11 +5,14 @@ from __future__ import annotations
 import getpass
 import math
 import os
+import sys
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gitstate import trailers
+from gitstate.errors import StateReadError
 from gitstate.first_use import FIRST_USE
 from gitstate.lock import host
 
@@ -88,6 +91,34 @@ class Policy:
             self.validate.prepare()
 
 
+def check_path(path: str | os.PathLike[str]) -> Path:
+    """The state file that `path` leads to.
+
+    Raises:
+        TypeError, ValueError: it cannot be one.
+        StateReadError: the system does not say where it leads.
+    """
+    text = os.fspath(path)
+    if not isinstance(text, str):
+        raise TypeError(f"path must be a str or a path of str, not {path!r}")
+    if not text or "\0" in text:
+        raise ValueError(f"path must name a file, not {text!r}")
+    try:
+        resolved = Path(os.path.realpath(text))
+    except OSError as error:
+        raise StateReadError(
+            f"the path cannot be resolved: {error.strerror}: {text}. Nothing was changed. The current directory may be"
+            " gone: give an absolute path."
+        ) from error
+    # What Git refuses, or reads a meaning into, as a file's name in a tree: gitrepository-layout(5), gitattributes(5).
+    name = resolved.name.lower()
+    if name.startswith((".git", "git~")) or name in {"", ".pipeline"}:
+        raise ValueError(
+            f"a state file cannot be called {resolved.name!r}: Git, or gitstate, gives that name a meaning"
+        )
+    return resolved
+
+
 def check_schema(schema: object) -> None:
     """Refuses what is no pydantic model, None or `UNSET`.
 
@@ -115,16 +146,18 @@ def check_timeout(seconds: float | None) -> float | None:
     return seconds
 
 
-def check_window(max_backups: int | None) -> int | None:
-    """`max_backups`, how many earlier versions there are.
+def check_count(count: int | None, name: str) -> int | None:
+    """`count`, of versions or of lines, None for all, as far as Python can count; `name` is the argument's.
 
     Raises:
         ValueError: it is neither 0 or more, nor None.
     """
-    integer = isinstance(max_backups, int) and not isinstance(max_backups, bool)
-    if max_backups is not None and (not integer or max_backups < 0):
-        raise ValueError(f"max_backups must be 0 or more, or None for all, not {max_backups!r}")
-    return max_backups
+    integer = isinstance(count, int) and not isinstance(count, bool)
+    if count is None:
+        return None
+    if not integer or count < 0:
+        raise ValueError(f"{name} must be 0 or more, or None for all, not {count!r}")
+    return min(count, sys.maxsize)
 
 
 def identity(author: str | None) -> str:

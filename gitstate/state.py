@@ -12,18 +12,18 @@ from gitstate import codec
 from gitstate.errors import StateReadError, corrupt
 from gitstate.first_use import FIRST_USE
 from gitstate.layout import Settings
+from gitstate.parts import Parts
 from gitstate.policy import (
     UNSET,
     Policy,
     Unset,
     Validator,
+    check_count,
+    check_path,
     check_schema,
     check_timeout,
-    check_window,
     identity,
 )
-from gitstate.registry import forget_store, open_store
-from gitstate.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,13 +33,9 @@ if TYPE_CHECKING:
 
     from gitstate.codec import Document
     from gitstate.diff import Change
-    from gitstate.export import Exporter
-    from gitstate.history import History
     from gitstate.importer import ImportReport
     from gitstate.repair import RepairReport
-    from gitstate.restore import Restorer
-    from gitstate.retention import PruneReport, Retention
-    from gitstate.store import Store
+    from gitstate.retention import PruneReport
     from gitstate.transaction import StateTransaction
     from gitstate.verify import VerifyReport
     from gitstate.version import Version
@@ -81,7 +77,7 @@ class PipelineState:
         allow_network: bool = False,
     ) -> None:
         check_schema(schema)
-        self._path = _resolve(path)
+        self._path = check_path(path)
         self._validate_on_read = validate_on_read
         self._policy = Policy(
             author=identity(author),
@@ -92,10 +88,9 @@ class PipelineState:
             allow_network=allow_network,
             settings=None
             if isinstance(max_backups, Unset)
-            else Settings(check_window(max_backups)),
+            else Settings(check_count(max_backups, "max_backups")),
         )
-        self._opened: Writer | None = None
-        self._pid = 0
+        self._parts = Parts(self._path, self._policy)
         self._looked = False
 
     # -- reading -------------------------------------------------------------------------------------------------
@@ -108,7 +103,7 @@ class PipelineState:
     @property
     def git_dir(self) -> Path:
         """The hidden bare repository, for `git --git-dir=...`. It is there after the first write."""
-        return self._store.layout.git_dir
+        return self._parts.store.layout.git_dir
 
     def read(
         self, validate: bool | None = None, *, at: Version | int | str | datetime | None = None
@@ -124,8 +119,8 @@ class PipelineState:
         """
         if at is not None:
             return self._check(self._version_at(at).content(), validate, ours=True)
-        look = not self._looked or self._store.outcome_unknown
-        content, self._looked = self._store.reader.read(look=look)
+        look = not self._looked or self._parts.store.outcome_unknown
+        content, self._looked = self._parts.store.reader.read(look=look)
         return {} if content is None else self._check(content, validate, ours=False)
 
     def list_backups(self, limit: int | None = 10) -> list[Version]:
@@ -136,7 +131,7 @@ class PipelineState:
         Raises:
             StateReadError: the history is damaged.
         """
-        return self._history.backups(limit, self._max_backups())
+        return self._parts.history.backups(limit, self._max_backups())
 
     def log(
         self,
@@ -157,7 +152,7 @@ class PipelineState:
             StateReadError: the history is damaged.
             TypeError, ValueError: the limit, a time or the pointer makes no sense.
         """
-        return self._history.log(
+        return self._parts.history.log(
             limit, since=since, until=until, operation=operation, pointer=pointer
         )
 
@@ -170,7 +165,7 @@ class PipelineState:
             VersionNotFoundError: there is no such version.
             StateReadError: the history is damaged.
         """
-        return self._history.diff(a, b)
+        return self._parts.history.diff(a, b)
 
     def get_transaction_history(self, limit: int | None = 50) -> list[dict[str, Any]]:
         """The audit trail, newest first, successes and failures.
@@ -182,7 +177,7 @@ class PipelineState:
         Raises:
             StateReadError: the history is damaged.
         """
-        return self._history.audit(limit)
+        return self._parts.trail.lines(limit)
 
     def get_status_summary(self) -> dict[str, Any]:
         """Phases and how far they are, for dashboards: see `gitstate.schema.summarize`.
@@ -202,7 +197,7 @@ class PipelineState:
         """
         with FIRST_USE:
             from gitstate.verify import verify
-        return verify(self._store, self._policy.timeout)
+        return verify(self._parts.store, self._policy.timeout)
 
     def repair(self, source: str | os.PathLike[str] | None = None) -> RepairReport:
         """What was mended, put aside and lost: behind it `verify` finds nothing that is not among the `lost`.
@@ -227,9 +222,9 @@ class PipelineState:
             from gitstate.repair.mending import Repair
             from gitstate.repair.source import Source
         if source is None:
-            return Repair(self._writer, None).run(self._policy.timeout)
+            return Repair(self._parts.writer, None).run(self._policy.timeout)
         with contextlib.closing(Source(Path(os.path.abspath(source)))) as other:
-            return Repair(self._writer, other).run(self._policy.timeout)
+            return Repair(self._parts.writer, other).run(self._policy.timeout)
 
     # -- changing ------------------------------------------------------------------------------------------------
 
@@ -266,7 +261,7 @@ class PipelineState:
         if seed_data is not None:
             seed = codec.encode(seed_data, allow_nan=self._policy.allow_nan)
         return StateTransaction(
-            self._writer,
+            self._parts.writer,
             operation=operation,
             message=message,
             validate=validate is not False,
@@ -306,9 +301,9 @@ class PipelineState:
         """
         if pointer:
             self._policy.prepare()
-            self._restorer.restore_part(version, pointer, self._policy.timeout)
+            self._parts.restorer.restore_part(version, pointer, self._policy.timeout)
         else:
-            self._restorer.restore(version, self._policy.timeout)
+            self._parts.restorer.restore(version, self._policy.timeout)
         return True
 
     def create_backup(self, name: str | None = None) -> Version | None:
@@ -320,7 +315,7 @@ class PipelineState:
             StateValidationError: the name is taken, or reads as a hash, a serial or HEAD; nothing was changed.
             StateError: as `transaction`; nothing was changed.
         """
-        return self._history.create_backup(name, self._policy.timeout)
+        return self._parts.history.create_backup(name, self._policy.timeout)
 
     def delete_backup(self, name: str) -> None:
         """Takes a name away that `create_backup` gave. The version goes with the next prune if it is older than the window.
@@ -329,7 +324,7 @@ class PipelineState:
             VersionNotFoundError: no version is called so; nothing was changed.
             StateError: as `transaction`; nothing was changed.
         """
-        self._history.delete_backup(name, self._policy.timeout)
+        self._parts.history.delete_backup(name, self._policy.timeout)
 
     @property
     def backup_manager(self) -> Self:
@@ -343,7 +338,7 @@ class PipelineState:
             VersionNotFoundError: nothing is left to undo, or no version that is kept shows that state; nothing was changed.
             StateError: as `transaction`; nothing was changed.
         """
-        return self._restorer.undo(self._policy.timeout)
+        return self._parts.restorer.undo(self._policy.timeout)
 
     def redo(self) -> Version:
         """The new version, which holds what the last undo took back; a second redo goes one further.
@@ -353,7 +348,7 @@ class PipelineState:
                 state; nothing was changed.
             StateError: as `transaction`; nothing was changed.
         """
-        return self._restorer.redo(self._policy.timeout)
+        return self._parts.restorer.redo(self._policy.timeout)
 
     def export(
         self, target: str | os.PathLike[str], version: Version | int | str | None = None
@@ -371,9 +366,9 @@ class PipelineState:
         """
         place = Path(os.path.abspath(target))
         if version is None:
-            self._exporter.versions(place)
+            self._parts.exporter.versions(place)
         else:
-            self._exporter.version(version, place)
+            self._parts.exporter.version(version, place)
         return place
 
     def export_bundle(
@@ -393,9 +388,9 @@ class PipelineState:
         """
         place = Path(os.path.abspath(target))
         if version is None:
-            self._exporter.bundle(place)
+            self._parts.exporter.bundle(place)
         else:
-            self._exporter.bundle_of(version, place)
+            self._parts.exporter.bundle_of(version, place)
         return place
 
     def import_backups(self, folder: str | os.PathLike[str] | None = None) -> ImportReport:
@@ -419,7 +414,7 @@ class PipelineState:
         old = OldLayout(place, self._path.stem)
         if folder is not None:
             old.refuse_missing()
-        return Importer(old, self._writer).take_in(self._policy.timeout)
+        return Importer(old, self._parts.writer).take_in(self._policy.timeout)
 
     # -- upkeep --------------------------------------------------------------------------------------------------
 
@@ -430,7 +425,7 @@ class PipelineState:
             StateLockError: somebody held the lock; everything is still in the journal.
             StateWriteError: the disk refused; everything is still in the journal.
         """
-        self._writer.store.checkpoint(self._policy.timeout)
+        self._parts.writer.store.checkpoint(self._policy.timeout)
 
     def prune(self, *, dry_run: bool = False) -> PruneReport:
         """Forgets the versions that are older than the `max_backups` before the current one, and gives their space back.
@@ -445,7 +440,7 @@ class PipelineState:
             StateWriteError: the disk refused; the history is whole, with more or fewer versions in it.
             StateConflictError: somebody moved the branch, or the archive of the audit trail; as above.
         """
-        retention, window = self._retention(self._writer.store), self._max_backups()
+        retention, window = self._parts.retention, self._max_backups()
         return retention.plan(window) if dry_run else retention.prune(window)
 
     def close(self) -> None:
@@ -454,14 +449,7 @@ class PipelineState:
         Everything is committed and durable without it, so where it cannot be made, by a full disk or a busy lock, that is
         a warning in the log `gitstate`, and whoever is next makes it.
         """
-        writer, self._opened = self._open(), None
-        try:
-            if writer.committed:
-                self._retention(writer.store).keep()
-            else:
-                writer.store.checkpoint_quietly(self._policy.timeout)
-        finally:
-            forget_store(writer.store)
+        self._parts.close()
 
     def __enter__(self) -> Self:
         return self
@@ -477,87 +465,28 @@ class PipelineState:
     def __repr__(self) -> str:
         return f"PipelineState({os.fspath(self._path)!r})"
 
-    def _open(self) -> Writer:
-        if self._opened is None or self._pid != os.getpid():
-            self._opened, self._pid = Writer(open_store(self._path), self._policy), os.getpid()
-        return self._opened
-
-    @property
-    def _writer(self) -> Writer:
-        """What is opened, with all that it takes to change something."""
-        writer = self._open()
-        writer.store.repository.prepare()
-        return writer
-
-    @property
-    def _store(self) -> Store:
-        return self._open().store
-
-    @property
-    def _history(self) -> History:
-        with FIRST_USE:
-            from gitstate.history import History
-        return History(self._writer)
-
-    @property
-    def _exporter(self) -> Exporter:
-        with FIRST_USE:
-            from gitstate.export import Exporter
-        return Exporter(self._store, self._history)
-
-    @property
-    def _restorer(self) -> Restorer:
-        with FIRST_USE:
-            from gitstate.restore import Restorer
-        return Restorer(self._writer, self._history)
-
-    def _retention(self, store: Store) -> Retention:
-        with FIRST_USE:
-            from gitstate.retention import Retention
-        return Retention(store, self._policy)
-
     def _version_at(self, at: Version | int | str | datetime) -> Version:
         return (
-            self._history.current_at(at) if isinstance(at, datetime) else self._history.version(at)
+            self._parts.history.current_at(at)
+            if isinstance(at, datetime)
+            else self._parts.history.version(at)
         )
 
     def _max_backups(self) -> int | None:
-        settings = self._policy.settings or self._store.layout.settings()
+        settings = self._policy.settings or self._parts.store.layout.settings()
         return settings.max_backups
 
     def _check(self, content: bytes, validate: bool | None, *, ours: bool) -> Document:
         allow_nan = self._policy.allow_nan
-        trusted = ours or self._store.reader.trusts(content)
+        trusted = ours or self._parts.store.reader.trusts(content)
         try:
             decode = codec.decode if trusted else codec.decode_foreign
             document = decode(content, allow_nan=allow_nan)
         except StateReadError as error:
             raise corrupt(self._path, error) from error
         if not trusted:
-            self._store.reader.trust(content)
+            self._parts.store.reader.trust(content)
         wanted = self._validate_on_read if validate is None else validate
         if wanted and self._policy.validate is not None:
             self._policy.validate(content)
         return document
-
-
-def _resolve(path: str | os.PathLike[str]) -> Path:
-    text = os.fspath(path)
-    if not isinstance(text, str):
-        raise TypeError(f"path must be a str or a path of str, not {path!r}")
-    if not text or "\0" in text:
-        raise ValueError(f"path must name a file, not {text!r}")
-    try:
-        resolved = Path(os.path.realpath(text))
-    except OSError as error:
-        raise StateReadError(
-            f"the path cannot be resolved: {error.strerror}: {text}. Nothing was changed. The current directory may be"
-            " gone: give an absolute path."
-        ) from error
-    # What Git refuses, or reads a meaning into, as a file's name in a tree: gitrepository-layout(5), gitattributes(5).
-    name = resolved.name.lower()
-    if name.startswith((".git", "git~")) or name in {"", ".pipeline"}:
-        raise ValueError(
-            f"a state file cannot be called {resolved.name!r}: Git, or gitstate, gives that name a meaning"
-        )
-    return resolved

@@ -355,7 +355,7 @@ def test_looking_for_a_version_keeps_nobody_from_a_checkpoint(
     monkeypatch.undo()
 
     assert journal_of(path).stat().st_size > 0
-    assert not state._store.dirty
+    assert not state._parts.store.dirty
 
 
 @needs_git

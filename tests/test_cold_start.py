@@ -33,6 +33,7 @@ NOT_FOR_READING = (
     "gitstate.restore",
     "gitstate.retention",
     "gitstate.schema",
+    "gitstate.trail",
     "gitstate.transaction",
     "gitstate.verify",
 )
@@ -264,7 +265,7 @@ def test_threads_that_come_at_once_for_the_first_time_share_what_is_made(path):
 
         sys.setswitchinterval(1e-6)
         state = gitstate.PipelineState(sys.argv[1])
-        repository = state._store.repository
+        repository = state._parts.store.repository
         start, found = threading.Barrier(8), []
 
         def first():

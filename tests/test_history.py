@@ -335,10 +335,8 @@ def test_the_log_filters_by_time_and_operation(state, clock):
 
 def test_a_limit_that_makes_no_sense_is_refused_at_once(five):
     for call in (five.log, five.list_backups, five.get_transaction_history):
-        with pytest.raises(ValueError, match="limit"):
-            call(-1)
-        for limit in (2.0, True, "2"):
-            with pytest.raises(TypeError, match="limit"):
+        for limit in (-1, 2.0, True, "2"):
+            with pytest.raises(ValueError, match="limit"):
                 call(limit)
         assert list(call(10**30)) == list(call(None))
 
@@ -649,7 +647,7 @@ def test_a_part_of_a_version_is_put_back_and_the_rest_stays(parts, version, poin
     newest = next(parts.log())
     assert (newest.serial, newest.operation) == (4, "restore")
     assert newest.message.endswith(
-        f"version {version} ({parts._history.version(version).short_id})"
+        f"version {version} ({parts._parts.history.version(version).short_id})"
     )
     assert parts.undo().read() == {"a": {"x": 3}, "b": 3}
 

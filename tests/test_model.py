@@ -506,9 +506,8 @@ class Walk(RuleBasedStateMachine):
         finally:
             for state in self.handles:
                 leave(state)
-                state._opened = (
-                    None  # so that nothing of this walk is kept open behind the next one
-                )
+                # So that nothing of this walk is kept open behind the next one.
+                state._parts._opened = None
             shutil.rmtree(self.place)
 
     def judge(self) -> None:

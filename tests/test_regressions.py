@@ -216,10 +216,10 @@ def test_a_second_read_never_goes_back(path: Path) -> None:
     holding, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        other._store.lock.acquire(None, "test")
+        other._parts.store.lock.acquire(None, "test")
         holding.set()
         done.wait()
-        other._store.lock.release()
+        other._parts.store.lock.release()
 
     thread = threading.Thread(target=hold)
     thread.start()
@@ -467,7 +467,7 @@ def test_a_version_is_found_by_its_hash_though_another_process_has_replaced_the_
         version = state.write({"n": number})
         assert version is not None
         ids.append(version.id)
-        state._store.checkpoint(None, 0)
+        state._parts.store.checkpoint(None, 0)
     state = fresh(path)
     assert state.read(at="HEAD") == {"n": 11}
 
@@ -482,7 +482,7 @@ def test_a_version_is_found_by_its_hash_though_another_process_has_replaced_the_
 
 def test_of_two_packs_with_an_object_one_may_be_damaged(path: Path) -> None:
     state = _with_versions(path, 3)
-    store = state._store
+    store = state._parts.store
     objects = [made for record in store._ledger.journal.reread() for made in record.objects]
     folder = path.parent / "scratch"
     folder.mkdir()
@@ -507,7 +507,7 @@ def test_a_version_can_be_read_in_a_child_though_a_thread_of_the_parent_was_read
     state = fresh(path)
     version = state.write({"v": 1})
     assert version is not None
-    mutex = state._store.repository._objects._mutex
+    mutex = state._parts.store.repository._objects._mutex
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:

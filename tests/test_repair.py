@@ -410,7 +410,7 @@ def test_a_source_that_is_no_repository_is_refused(path: Path, tmp_path: Path):
 def test_what_was_imported_stays_and_what_is_lost_of_it_is_said(path: Path):
     state = small(path)
     take_in(state)
-    names = {name: version.id for name, version in state._history.named().items()}
+    names = {name: version.id for name, version in state._parts.history.named().items()}
     state.close()
     unpack(state)
     loose_file(state, "refs/audit/import:backups.000000001.jsonl").unlink()
@@ -419,7 +419,7 @@ def test_what_was_imported_stays_and_what_is_lost_of_it_is_said(path: Path):
 
     assert report.lost == ("refs/audit/import: some of its lines",)
     state = fresh(path)
-    assert {name: version.id for name, version in state._history.named().items()} == names
+    assert {name: version.id for name, version in state._parts.history.named().items()} == names
     operations = [line["operation"] for line in state.get_transaction_history(None)]
     assert operations.count("old_commit") == 1
     judge_repaired(path, {})
@@ -642,7 +642,7 @@ def test_the_newest_version_is_lost_and_its_state_is_not(path: Path):
 
 def test_a_version_that_is_lost_is_not_called_pruned(path: Path):
     state = small(path)
-    lost = state._history.version(4).id
+    lost = state._parts.history.version(4).id
     unpack(state)
     loose_file(state, "HEAD~2:pipeline.json").unlink()
     fresh(path).repair()

@@ -213,7 +213,7 @@ def test_another_repository_is_enough(store: str, path: Path, tmp_path: Path):
     take_in(state)
     before = operations(state)
     state.close()
-    names = {name: version.id for name, version in state._history.named().items()}
+    names = {name: version.id for name, version in state._parts.history.named().items()}
     mirror = tmp_path / "mirror"
     shutil.copytree(state.git_dir, mirror)
     if store == "whole but for the repository":
@@ -230,7 +230,7 @@ def test_another_repository_is_enough(store: str, path: Path, tmp_path: Path):
     state = fresh(path)
     assert numbers(state) == [10, 9, 8]
     assert operations(state) == before
-    assert {name: state._history.named()[name].id for name in names} == names
+    assert {name: state._parts.history.named()[name].id for name in names} == names
     judge_repaired(path, {})
 
 
@@ -278,7 +278,7 @@ def test_a_pruned_version_does_not_come_back(path: Path):
     report = fresh(path).repair()
 
     assert report.ok
-    assert not fresh(path)._history.named()
+    assert not fresh(path)._parts.history.named()
     judge_repaired(path, {})
 
 

@@ -89,7 +89,7 @@ def _many_packs(path: Path) -> PipelineState:
     state = fresh(path, max_backups=None)
     for number in range(1, MAX_PACKS + 1):
         state.write({"n": number})
-        state._store.checkpoint(None, NO_OTHERS)
+        state._parts.store.checkpoint(None, NO_OTHERS)
     state.write({"n": MAX_PACKS + 1})
     return state
 

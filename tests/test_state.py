@@ -1209,7 +1209,7 @@ def test_damage_is_a_typed_error_and_a_restore_keeps_the_bytes(state, path, cont
 
 
 def kept_bytes(state: PipelineState, ref: str) -> bytes:
-    repository = state._store.repository
+    repository = state._parts.store.repository
     commit = repository.commit(repository.refs.read(ref))
     return repository.read(repository.file_id(commit.tree, b"pipeline.json"))
 

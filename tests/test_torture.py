@@ -356,7 +356,7 @@ def test_a_repack_at_any_file_call_of_a_checkpoint_is_no_error_and_does_no_damag
     state = PipelineState(path, max_backups=None)
     for number in range(packs):
         state.write({"n": number})
-        state._store.checkpoint(None, 0)
+        state._parts.store.checkpoint(None, 0)
     state.close()
     wrong: list[str] = []
 

@@ -130,7 +130,7 @@ def judge_repaired(
         assert state.verify().ok, state.verify().problems
     for version, content in expected.items():
         try:
-            found = state._history.version(version).content()
+            found = state._parts.history.version(version).content()
         except VersionNotFoundError:  # a flipped bit has made another ref of a backup's
             assert git(state, "for-each-ref", "--points-at", version), (version, report)
             found = git(state, "show", f"{version}:{path.name}")

@@ -542,7 +542,7 @@ MUTANTS: Final = {
         "stock_git",
     ),
     "who only looks prunes": Mutant(
-        "state.py",
+        "parts.py",
         "            if writer.committed:\n",
         "            if True:\n",
         "tests/test_retention.py",

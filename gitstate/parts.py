@@ -1,0 +1,98 @@
+"""Parts: what one handle is made of. Each part is imported, and made, when it is first asked for.
+
+So a program that only reads starts without most of the package, and without dulwich, pydantic's models and filelock.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from gitstate.first_use import FIRST_USE
+from gitstate.registry import forget_store, open_store
+from gitstate.writer import Writer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gitstate.export import Exporter
+    from gitstate.history import History
+    from gitstate.policy import Policy
+    from gitstate.restore import Restorer
+    from gitstate.retention import Retention
+    from gitstate.store import Store
+    from gitstate.trail import AuditTrail
+
+
+class Parts:
+    """The parts of a handle on the state file `path` that writes by `policy`; made anew in a forked child."""
+
+    def __init__(self, path: Path, policy: Policy) -> None:
+        self._path = path
+        self._policy = policy
+        self._opened: Writer | None = None
+        self._pid = 0
+
+    @property
+    def store(self) -> Store:
+        """Where everything is."""
+        return self._open().store
+
+    @property
+    def writer(self) -> Writer:
+        """Who changes it."""
+        return self._open()
+
+    @property
+    def history(self) -> History:
+        """The versions."""
+        with FIRST_USE:
+            from gitstate.history import History
+        return History(self.writer)
+
+    @property
+    def trail(self) -> AuditTrail:
+        """What was done."""
+        with FIRST_USE:
+            from gitstate.trail import AuditTrail
+        return AuditTrail(self.store)
+
+    @property
+    def exporter(self) -> Exporter:
+        """Who takes versions out."""
+        with FIRST_USE:
+            from gitstate.export import Exporter
+        return Exporter(self.store, self.history)
+
+    @property
+    def restorer(self) -> Restorer:
+        """Who puts versions back."""
+        with FIRST_USE:
+            from gitstate.restore import Restorer
+        return Restorer(self.writer, self.history)
+
+    @property
+    def retention(self) -> Retention:
+        """Who forgets versions."""
+        return self._retention(self.store)
+
+    def close(self) -> None:
+        """Packs, prunes if this handle has committed, and lets go of everything; the next use opens it again."""
+        writer, self._opened = self._open(), None
+        try:
+            if writer.committed:
+                self._retention(writer.store).keep()
+            else:
+                writer.store.checkpoint_quietly(self._policy.timeout)
+        finally:
+            forget_store(writer.store)
+
+    def _retention(self, store: Store) -> Retention:
+        with FIRST_USE:
+            from gitstate.retention import Retention
+        return Retention(store, self._policy)
+
+    def _open(self) -> Writer:
+        if self._opened is None or self._pid != os.getpid():
+            self._opened, self._pid = Writer(open_store(self._path), self._policy), os.getpid()
+        return self._opened
