@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -137,8 +139,31 @@ def test_the_chart_is_drawn_again_from_the_figures_or_says_what_it_needs(compare
 
 def test_the_chart_of_the_readme_is_drawn_from_the_figures_beside_it():
     root = ET.parse(BENCHMARKS / "speed.svg").getroot()
-    shown = "".join(root.itertext())
+    shown = Counter(text.strip() for text in root.itertext())
+
+    measured = json.loads((BENCHMARKS / "speed.json").read_text())["transactions"]
 
     assert root.tag == SVG
-    for name in json.loads((BENCHMARKS / "speed.json").read_text())["transactions"]["43"]:
-        assert name in shown or name == "the floor"
+    bars = [
+        (name, f"{row['ratio']['middle']:.2g}")
+        for rows in measured.values()
+        for name, row in rows.items()
+        if name != "the floor"
+    ]
+    assert {name for name, _ in bars} <= set(shown)
+    assert Counter(value for _, value in bars) <= shown
+
+
+def test_the_table_of_the_readme_has_the_figures_beside_the_chart():
+    rows = json.loads((BENCHMARKS / "speed.json").read_text())["targets"]
+    measured = [list(row["found"].values()) for row in rows if row["found"]]
+    readme = (BENCHMARKS.parents[1] / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("| figure | found |")[2].partition("\n\n")[0].splitlines()[2:]
+
+    shown = [re.findall(r"[\d.]+", "|".join(line.split("|")[2:4])) for line in table]
+
+    assert len(shown) > 10
+    for figures in shown:
+        digits = len(figures[0].partition(".")[2])
+        rounded = [[f"{each:.{digits}f}" for each in found] for found in measured]
+        assert figures in rounded

@@ -352,6 +352,27 @@ def test_packs_of_one_large_object_each_stay_few_in_checkpoints_that_must_be_bri
     assert most <= MAX_PACKS
 
 
+def test_a_folder_that_git_removes_while_it_is_made_is_made_again(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was there for `mkdir`, and is gone for who looks whether it is a folder (PITFALLS G3)."""
+    make, refused = os.makedirs, []
+
+    def refuse_once(folder: str, *arguments: object, **options: object) -> None:
+        if not refused:
+            refused.append(folder)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), folder)
+        make(folder, *arguments, **options)
+
+    monkeypatch.setattr(os, "makedirs", refuse_once)
+    blob = make_blob(b"{}")
+
+    repository.put([blob])
+
+    assert refused == [os.fspath(repository.git_dir / "objects" / blob.id[:2])]
+    assert repository.read(blob.id) == b"{}"
+
+
 def test_packs_that_cannot_be_opened_for_want_of_descriptors_are_not_called_damaged(
     path: Path,
 ) -> None:

@@ -2134,6 +2134,30 @@ def test_a_state_that_is_too_large_for_the_file_size_limit_is_refused(path):
         assert state.verify().ok
 
 
+PEAK = """
+import re, sys
+from gitstate import PipelineState
+with PipelineState(sys.argv[1], schema=None).transaction() as txn:
+    txn.data["n"] = 1
+print(re.search("VmHWM:[^0-9]*([0-9]+)", open("/proc/self/status").read())[1])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux alone tells the peak")
+def test_a_large_document_is_in_memory_only_as_often_as_it_takes(tmp_path):
+    """8 times its bytes at the peak: the document and its copy, and the bytes before and after; it was 12 times once."""
+    record = {"name": "chapter", "status": "success", "seconds": 11.5, "tags": ["a"], "more": {}}
+    peaks = []
+    for count in (1, 100_000):
+        path = tmp_path / f"{count}.json"
+        with PipelineState(path, schema=None) as state:
+            state.write({"chunks": [{**record, "number": number} for number in range(count)]})
+        said = subprocess.run([sys.executable, "-c", PEAK, path], capture_output=True, check=True)
+        peaks.append(int(said.stdout) * 1024)
+
+    assert peaks[1] - peaks[0] < 10 * path.stat().st_size
+
+
 # -- filesystems -------------------------------------------------------------------------------------------------------
 
 MOUNTINFO = (

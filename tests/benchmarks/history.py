@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 
 import command_line
 from documents import document
-from machine import load_of_the_machine
+from machine import as_installed, load_of_the_machine
 from peak import FOLDER
 from replay import DATA, load
 from timing import percentile, seconds
@@ -264,7 +264,8 @@ class LongHistory:
     def _first(self, call: str) -> tuple[float, float]:
         """The seconds that a call takes as the first of a new process, and the processor's own; medians of five."""
         command = [sys.executable, "-c", FIRST.format(call=call), *map(str, self._arguments)]
-        told = [subprocess.run(command, check=True, capture_output=True).stdout for _ in range(5)]
+        run = partial(subprocess.run, check=True, capture_output=True, env=as_installed())
+        told = [run(command).stdout for _ in range(5)]
         took, own = zip(*(map(float, each.split()) for each in told), strict=True)
         return statistics.median(took), statistics.median(own)
 

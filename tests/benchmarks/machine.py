@@ -22,6 +22,11 @@ PACKAGES = (
 )
 
 
+def as_installed() -> dict[str, str]:
+    """The environment for a new process that finds gitstate's modules compiled, as those of its libraries are."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def load_of_the_machine() -> str:
     """How many processes want to run, on how many cores."""
     average = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"

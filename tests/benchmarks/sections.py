@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import statistics
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from documents import change, document
+from machine import as_installed
 from peak import FOLDER
 from peers import PEERS, MissingPeerError, Steps
 from pydantic_core import from_json
@@ -190,9 +190,7 @@ def cold_start(turns: int, directory: Path) -> dict[str, Figure]:
     path = Path(tempfile.mkdtemp(dir=directory)) / "pipeline.json"
     with PipelineState(path) as state:
         state.write(document(COLD_KILOBYTES))
-    # As what pip has installed: else every process would compile our modules anew, and none of the others'.
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    run = partial(subprocess.run, check=True, env=environment)
+    run = partial(subprocess.run, check=True, env=as_installed())
     steps = {
         name: partial(seconds, partial(run, [sys.executable, "-c", code, path]))
         for name, code in COLD.items()
