@@ -271,9 +271,13 @@ class History:
             ids = tuple(commit.id for commit in found)
             raise self.not_found(prefix, f"Several versions begin so: {', '.join(ids)}", ids)
         self._refuse_pruned(prefix)  # a power cut may bring back what is left of one
-        if damage is not None:
-            raise damage
-        raise self.not_found(prefix, "log() lists the versions")
+        try:
+            if damage is not None:
+                raise damage
+            raise self.not_found(prefix, "log() lists the versions")
+        finally:
+            # Else the error and this frame would keep each other, and the files of the store, until a collection.
+            del damage
 
     def kept(self, commit_id: str) -> Commit:
         """The commit of a version that another one names.

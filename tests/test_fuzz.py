@@ -7,6 +7,7 @@ exception, never a call that does not come back, never a document that nobody wr
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import random
@@ -14,6 +15,7 @@ import shutil
 import signal
 import struct
 import traceback
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -54,6 +56,7 @@ from gitstate.record import (
     encode_base,
     encode_record,
 )
+from gitstate.registry import open_store
 from gitstate.repository.refs import Refs
 
 pytestmark = forks
@@ -324,6 +327,7 @@ def test_a_damaged_byte_is_an_error_with_a_name_or_does_no_harm(
     assert {name for name, _ in spots} == {name for name, s in sample.files.items() if s.content}
 
     def explore(first: int, step: int) -> int:
+        gc.disable()
         failures: dict[str, str] = {}
         codes: Counter[str] = Counter()
         for number in range(first, len(spots), step):
@@ -334,10 +338,15 @@ def test_a_damaged_byte_is_an_error_with_a_name_or_does_no_harm(
             try:
                 path = sample.lay_out(folder, name, content)
                 trial = Trial(sample, path, name)
+                store = weakref.ref(open_store(path))
                 with patience():
                     trial.run(number)
                 leave(trial.state)
                 codes += trial.errors
+                trial = None
+                assert store() is None, (
+                    "an error keeps the store, and its files, until a collection"
+                )
             except (Exception, DoesNotComeBack) as error:
                 # One of each sort is enough, but all sorts: one bug must not hide another.
                 place = traceback.extract_tb(error.__traceback__)[-1]

@@ -367,7 +367,6 @@ class Packs:
 
     def _read_back(self, path: Path, written: Written, added: list[bytes]) -> None:
         """Sees that the disk has what was written, and that every object that was added comes out of it by its hash."""
-        cause = None
         try:
             whole = files.read(path.with_suffix(".idx"))[0] == written.index_content
             with self._opened(path) as pack:
@@ -375,14 +374,17 @@ class Packs:
                 for _ in pack.objects(added):
                     pass
         except StateReadError as error:
-            cause, whole = error, False
+            raise self._not_given_back() from error
         if not whole:
-            raise StateWriteError(
-                f"the disk does not give back what was written: {self._directory}. The history is as it was, and safe in"
-                " the journal. Check the disk (dmesg says more).",
-                path=self._directory,
-                code="pack-damaged",
-            ) from cause
+            raise self._not_given_back()
+
+    def _not_given_back(self) -> StateWriteError:
+        return StateWriteError(
+            f"the disk does not give back what was written: {self._directory}. The history is as it was, and safe in the"
+            " journal. Check the disk (dmesg says more).",
+            path=self._directory,
+            code="pack-damaged",
+        )
 
     @staticmethod
     def _damaged(path: Path, why: str) -> StateReadError:
