@@ -96,26 +96,27 @@ def _text(key: bytes) -> str:
 
 
 def common_head(left: bytes, right: bytes) -> int:
-    """How many bytes both have in front. By halves: slices compare some hundred times faster than single bytes."""
+    """How many bytes both have in front. By halves: many at once compare some hundred times faster than single bytes."""
     same, end = 0, min(len(left), len(right))
-    while same < end:
-        middle = (same + end + 1) // 2
-        if left[same:middle] == right[same:middle]:
-            same = middle
-        else:
-            end = middle - 1
+    with memoryview(left) as view:  # slices of it are no copies
+        while same < end:
+            middle = (same + end + 1) // 2
+            if right.startswith(view[same:middle], same):
+                same = middle
+            else:
+                end = middle - 1
     return same
 
 
 def common_tail(left: bytes, right: bytes, head: int) -> int:
     """How many bytes both have behind, beside the `head` bytes that they have in front."""
     same, end = 0, min(len(left), len(right)) - head
-    while same < end:
-        middle = (same + end + 1) // 2
-        of_left = left[len(left) - middle : len(left) - same]
-        of_right = right[len(right) - middle : len(right) - same]
-        if of_left == of_right:
-            same = middle
-        else:
-            end = middle - 1
+    with memoryview(left) as view:
+        while same < end:
+            middle = (same + end + 1) // 2
+            piece = view[len(left) - middle : len(left) - same]
+            if right.startswith(piece, len(right) - middle):
+                same = middle
+            else:
+                end = middle - 1
     return same

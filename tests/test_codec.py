@@ -44,6 +44,14 @@ SMALL_VALUES = st.sampled_from(
 SMALL_DOCUMENTS = st.dictionaries(AWKWARD_KEYS, SMALL_VALUES, max_size=6)
 
 
+@pytest.fixture(params=["small", "large"], autouse=True)
+def size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Of what a large document holds there is no second look at the bytes, but the same is to be found out."""
+    if request.param == "large":
+        monkeypatch.setattr(codec, "MAX_REMEMBERED", 0)
+    return request.param
+
+
 class Colour(enum.StrEnum):
     RED = "red"
 
