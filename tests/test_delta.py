@@ -7,13 +7,15 @@ import subprocess
 import zlib
 from pathlib import Path
 
+import pytest
+from dulwich import pack
 from dulwich.object_format import SHA1
-from dulwich.pack import apply_delta, pack_object_header
+from dulwich.pack import pack_object_header
 from hypothesis import example, given
 from hypothesis import strategies as st
 from oracle import GIT, needs_git
 
-from gitstate.repository.delta import make_delta
+from gitstate.repository.delta import apply_delta, make_delta
 from gitstate.repository.objects import blob_id
 
 LINES = st.lists(
@@ -23,7 +25,10 @@ PAIRS = st.tuples(st.one_of(LINES, st.binary()), st.one_of(LINES, st.binary()))
 
 
 def _applied(base: bytes, delta: bytes) -> bytes:
-    return b"".join(apply_delta(base, delta))
+    """What dulwich makes of it, and so do we."""
+    target = b"".join(pack.apply_delta(base, delta))
+    assert apply_delta(base, delta) == target
+    return target
 
 
 def _document(count: int) -> dict[str, dict[str, object]]:
@@ -55,6 +60,34 @@ def test_what_was_moved_replaced_or_left_out_comes_back(base: bytes, data: st.Da
     target = b"\n".join([*moved[cut:], b"new", *moved[:cut]])
 
     assert _applied(base, make_delta(base, target)) == target
+
+
+@given(PAIRS, st.data())
+def test_a_damaged_delta_is_refused_or_makes_what_it_makes_for_dulwich(
+    pair: tuple[bytes, bytes], data: st.DataObject
+) -> None:
+    base, target = pair
+    delta = bytearray(make_delta(base, target))
+    at = data.draw(st.integers(0, len(delta) - 1))
+    if data.draw(st.booleans()):
+        delta[at] ^= data.draw(st.integers(1, 255))
+    else:
+        del delta[at:]
+
+    try:
+        made = apply_delta(base, bytes(delta))
+    except (ValueError, IndexError):
+        return
+    assert made == b"".join(pack.apply_delta(base, bytes(delta)))
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [b"", b"\3", b"\3\3\0", b"\3\2\x90\3", b"\3\4\x90\3", b"\3\3\x91\1\3", b"\3\1\2a", b"\4\1\1a"],
+)
+def test_a_delta_that_makes_no_sense_is_refused(delta: bytes) -> None:
+    with pytest.raises((ValueError, IndexError)):
+        apply_delta(b"abc", delta)
 
 
 def test_one_changed_value_costs_a_few_bytes() -> None:

@@ -2138,24 +2138,29 @@ PEAK = """
 import re, sys
 from gitstate import PipelineState
 with PipelineState(sys.argv[1], schema=None).transaction() as txn:
-    txn.data["n"] = 1
+    txn.data["n"] = int(sys.argv[2])
 print(re.search("VmHWM:[^0-9]*([0-9]+)", open("/proc/self/status").read())[1])
 """
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux alone tells the peak")
 def test_a_large_document_is_in_memory_only_as_often_as_it_takes(tmp_path):
-    """8 times its bytes at the peak: the document and its copy, and the bytes before and after; it was 12 times once."""
+    """8 times its bytes at the peak, also of what packs it: of this one the document alone takes 3; it was 12 times once."""
     record = {"name": "chapter", "status": "success", "seconds": 11.5, "tags": ["a"], "more": {}}
     peaks = []
     for count in (1, 100_000):
         path = tmp_path / f"{count}.json"
         with PipelineState(path, schema=None) as state:
             state.write({"chunks": [{**record, "number": number} for number in range(count)]})
-        said = subprocess.run([sys.executable, "-c", PEAK, path], capture_output=True, check=True)
-        peaks.append(int(said.stdout) * 1024)
+        peaks.append(
+            max(
+                int(subprocess.check_output([sys.executable, "-c", PEAK, path, str(number)])) * 1024
+                for number in range(4)
+            )
+        )
 
-    assert peaks[1] - peaks[0] < 10 * path.stat().st_size
+    assert list((path.parent / ".pipeline" / f"{path.name}.d" / "repo/objects/pack").glob("*.pack"))
+    assert peaks[1] - peaks[0] < 9 * path.stat().st_size
 
 
 # -- filesystems -------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Deltas: an object as what it takes from another one, and what it adds.
+"""Deltas: an object as what it takes from another one, and what it adds; made, and applied.
 
 JSON that is indented is lines, and most of them stay from one version to the next. So lines are matched, by a table of
 pairs of adjacent lines, and bytes only around them: as small as Git's own deltas, in a few passes (PITFALLS D14).
@@ -16,6 +16,9 @@ from gitstate.difference import common_head, common_tail
 
 _MAX_COPY: Final = 0xFFFFFF
 _MAX_INSERT: Final = 127
+_NO_LENGTH: Final = 0x10000
+"""Bytes that a copy takes whose length is left out."""
+
 _WORTH_COPYING: Final = 12
 """Bytes in a gap from which on a copy, of up to eight bytes, is smaller than what it replaces."""
 
@@ -29,6 +32,44 @@ def make_delta(base: bytes, target: bytes) -> bytes:
     made.match_lines(head, len(base) - tail, len(target) - tail)
     made.copy(len(base) - tail, tail)
     return bytes(made.instructions)
+
+
+def apply_delta(base: bytes, delta: bytes) -> bytes:
+    """What `delta` makes of `base`.
+
+    By views of the base: dulwich's, in Rust, takes a third of the time, and once more the memory of a large object.
+
+    Raises:
+        ValueError, IndexError: the delta is damaged, or was made for another base.
+    """
+    base_size, at = _read_size(delta, 0)
+    wanted, at = _read_size(delta, at)
+    told = 0
+    if base_size != len(base):
+        raise ValueError("a delta is for a base of another size")
+    pieces: list[bytes | memoryview] = []
+    view = memoryview(base)
+    while at < len(delta):
+        code, at = delta[at], at + 1
+        if code & 0x80:
+            numbers = [0] * 7
+            for bit in range(7):
+                if code & 1 << bit:
+                    numbers[bit], at = delta[at], at + 1
+            offset = int.from_bytes(numbers[:4], "little")
+            length = int.from_bytes(numbers[4:], "little") or _NO_LENGTH
+            pieces.append(view[offset : offset + length])
+            told += length
+        elif code:
+            pieces.append(delta[at : at + code])
+            at += code
+            told += code
+        else:
+            raise ValueError("a delta has an instruction that Git has not defined")
+    target = b"".join(pieces)
+    if not len(target) == told == wanted:
+        raise ValueError("a delta makes an object of another size than it says")
+    return target
 
 
 class _Delta:
@@ -136,3 +177,14 @@ def _size(number: int) -> bytes:
         number >>= 7
     groups.append(number)
     return bytes(groups)
+
+
+def _read_size(delta: bytes, at: int) -> tuple[int, int]:
+    """A number as `_size` writes it, and where it ends."""
+    number = shift = 0
+    while True:
+        byte, at = delta[at], at + 1
+        number |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return number, at

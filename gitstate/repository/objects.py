@@ -33,6 +33,10 @@ _SHORT: Final = 512
 
 _STORED: Final = 0
 
+_LONGEST_HEADER: Final = 32
+MOST_INFLATED: Final = 1032
+"""Times that deflated bytes grow at most: a match of 258 bytes takes two bits (RFC 1951)."""
+
 
 class Raw(NamedTuple):
     """An object's id, its type (`b"blob"` ...) and its content."""
@@ -158,8 +162,18 @@ def unpack_loose(made: GitObject) -> Raw:
     Raises:
         zlib.error: they are damaged.
     """
-    header, _, content = zlib.decompress(made.loose).partition(b"\0")
-    return Raw(made.id, header.partition(b" ")[0], content)
+    header = zlib.decompressobj().decompress(made.loose, _LONGEST_HEADER).partition(b"\0")[0]
+    kind, _, digits = header.partition(b" ")
+    size = int(digits) if digits.isdigit() else -1
+    if not 0 <= size <= len(made.loose) * MOST_INFLATED:
+        raise zlib.error("its header is damaged")
+    # Into one piece of the right size: a large content is not to be there twice while it grows.
+    inflating = zlib.decompressobj()
+    inflating.decompress(made.loose, len(header) + 1)
+    content = inflating.flush(max(1, size))
+    if not inflating.eof or len(content) != size:
+        raise zlib.error("it is not as long as its header says")
+    return Raw(made.id, kind, content)
 
 
 def checked_loose(made: GitObject) -> Raw | None:

@@ -14,11 +14,12 @@ import os
 import zlib
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dulwich.pack import OFS_DELTA, REF_DELTA, apply_delta
+from dulwich.pack import OFS_DELTA, REF_DELTA
 
 from gitstate import files
+from gitstate.repository.delta import apply_delta
 from gitstate.repository.index import NAME_SIZE, Index
-from gitstate.repository.objects import Raw, checked_raw
+from gitstate.repository.objects import MOST_INFLATED, Raw, checked_raw
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,10 +32,10 @@ LONGEST_ENTRY_HEADER: Final = 64
 _LONGEST_CHAIN: Final = 4096
 """As long as Git makes them."""
 
+_OF_A_VERSION: Final = frozenset({b"blob", b"tree", b"commit"})
 _AT_ONCE: Final = 64 * 1024
 _KEPT: Final = 4 * 1024 * 1024
-_KEPT_ALWAYS: Final = 6
-"""Bytes of the objects that were read last, which the next ones may be deltas against; a few in any case."""
+"""Bytes of the objects that were read last, which the next ones may be deltas against; the last of its type in any case."""
 
 _COPY_SIZE: Final = 1024 * 1024
 
@@ -103,6 +104,7 @@ class PackFile:
             raise
         self._window, self._window_at = b"", 0
         self._recent: dict[int, tuple[int, bytes]] = {}
+        self._last: dict[int, int] = {}
         self._recent_size = 0
 
     def close(self) -> None:
@@ -176,6 +178,10 @@ class PackFile:
             raw = self._checked(at, name)
             if raw.kind not in tips:
                 tips[raw.kind] = Tip(name, raw.content, self._depth(at))
+            if tips.keys() >= _OF_A_VERSION:
+                break  # another large one beside these would be one too many
+        self._recent.clear()
+        self._recent_size = 0
         return tips
 
     def _places(self, wanted: Iterable[bytes]) -> list[tuple[int, bytes]]:
@@ -186,6 +192,14 @@ class PackFile:
 
     def _read(self, at: int) -> tuple[int, bytes]:
         """The number of the type, and the content, of the object at a place."""
+        kind, content, deltas = self._base(at)
+        for place, delta in reversed(deltas):
+            content = apply_delta(content, delta)
+            self._remember(place, (kind, content))
+        return kind, content
+
+    def _base(self, at: int) -> tuple[int, bytes, list[tuple[int, bytes]]]:
+        """The nearest object below the one at a place that is known, or whole, and the deltas in between with theirs."""
         deltas: list[tuple[int, bytes]] = []
         while (found := self._recent.get(at)) is None:
             entry = self._entry(at)
@@ -197,45 +211,47 @@ class PackFile:
             if len(deltas) > _LONGEST_CHAIN:
                 raise ValueError("a chain of deltas has no end")
             at = entry.base
-        kind, content = found
-        for place, delta in reversed(deltas):
-            content = b"".join(apply_delta(content, delta))
-            self._remember(place, (kind, content))
-        return kind, content
+        return *found, deltas
 
     def _depth(self, at: int) -> int:
         """How many deltas make the object at a place."""
         depth = 0
-        while (base := self._entry(at).base) is not None and depth < _LONGEST_CHAIN:
+        while (base := self._header(at)[1]) is not None and depth < _LONGEST_CHAIN:
             at, depth = base, depth + 1
         return depth
 
     def _entry(self, at: int) -> Entry:
-        kind, size, length, distance, name = entry_header(self._bytes(at, LONGEST_ENTRY_HEADER))
-        base = at - distance if kind == OFS_DELTA else None
-        if kind == REF_DELTA:
-            base = self._place(name)
+        header, base = self._header(at)
+        content, compressed = self._inflated(at + header.length, header.size)
+        if len(content) != header.size:
+            raise ValueError("an object has another size than its header says")
+        return Entry(header.kind, base, content, compressed)
+
+    def _header(self, at: int) -> tuple[EntryHeader, int | None]:
+        """The header of what begins at a place, and where that begins which it is a delta against."""
+        header = entry_header(self._bytes(at, LONGEST_ENTRY_HEADER))
+        base = at - header.distance if header.kind == OFS_DELTA else None
+        if header.kind == REF_DELTA:
+            base = self._place(header.name)
             if base is None:
                 raise ValueError("a delta is against an object of another pack")
-        content, compressed = self._inflated(at + length, size)
-        if len(content) != size:
-            raise ValueError("an object has another size than its header says")
-        return Entry(kind, base, content, compressed)
+        return header, base
 
     def _place(self, name: bytes) -> int | None:
         return self.index.find(name)
 
     def _inflated(self, at: int, size: int) -> tuple[bytes, bytes]:
         """What is compressed at a place, unpacked to about `size` bytes, and as it is there."""
+        piece = self._bytes(at, size + size // 1000 + LONGEST_ENTRY_HEADER)
+        if not 0 < size <= len(piece) * MOST_INFLATED:
+            size = 1  # empty, or damaged
+        # The rest into one piece of its size: a large object is not to leave the pieces of its growth behind.
         inflating = zlib.decompressobj()
-        content, compressed = b"", b""
-        while not inflating.eof:
-            piece = self._bytes(at + len(compressed), size + size // 1000 + LONGEST_ENTRY_HEADER)
-            if not piece:
-                raise ValueError("it ends in the middle of an object")
-            content += inflating.decompress(piece)
-            compressed += piece
-        return content, compressed[: len(compressed) - len(inflating.unused_data)]
+        content = inflating.decompress(piece, 1)
+        content += inflating.flush(size)
+        if not inflating.eof:
+            raise ValueError("it ends in the middle of an object")
+        return content, piece[: len(piece) - len(inflating.unused_data)]
 
     def _bytes(self, at: int, length: int) -> bytes:
         """So many bytes, fewer at the end of the file; what comes next is read with them."""
@@ -250,8 +266,12 @@ class PackFile:
     def _remember(self, at: int, found: tuple[int, bytes]) -> None:
         self._recent[at] = found
         self._recent_size += len(found[1])
-        while self._recent_size > _KEPT and len(self._recent) > _KEPT_ALWAYS:
-            oldest = next(iter(self._recent))
+        self._last[found[0]] = at
+        while self._recent_size > _KEPT:
+            last = self._last.values()
+            oldest = next((place for place in self._recent if place not in last), None)
+            if oldest is None:
+                return
             self._recent_size -= len(self._recent.pop(oldest)[1])
 
 

@@ -45,6 +45,9 @@ _ABANDONED_SECONDS: Final = 3600.0
 _TIPS_AMONG: Final = 8
 """Objects at the end of a pack among which are those that the next ones are deltas against."""
 
+_MAX_REMEMBERED: Final = 8 * 1024 * 1024
+"""Bytes of these that are kept in memory for the next pack."""
+
 _DERIVED: Final = (
     "info/commit-graph",
     "info/commit-graphs/*",
@@ -285,6 +288,9 @@ class Packs:
         building = scratch / "building.pack"
         with files.writing_new(building) as body:
             written = packing.write(body)
+        tips = packing.tips
+        if sum(len(tip.content) for tip in tips.values()) > _MAX_REMEMBERED:
+            tips.clear()  # before more is read: the pack gives them back
         with files.writing_new(building.with_suffix(".idx")) as index:
             index.write(written.index_content)
         self._read_back(building, written, packing.added)
@@ -296,7 +302,7 @@ class Packs:
         for suffix in (".pack", ".idx"):
             os.replace(building.with_suffix(suffix), placed.with_suffix(suffix))
             files.sync_directory(self._directory)
-        self._written = placed, packing.tips
+        self._written = placed if tips else None, tips
         return replaced
 
     def _begin(
