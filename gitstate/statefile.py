@@ -7,14 +7,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from gitstate import files
-from gitstate.codec import MAX_REMEMBERED
+from gitstate import codec, files
+from gitstate.codec import Encoded
 from gitstate.errors import StateConflictError, StateWriteError, unreadable
 from gitstate.record import StateChange
 from gitstate.repository import blob_id
 
 if TYPE_CHECKING:
-    from gitstate.codec import Document, Encoded
+    from gitstate.codec import Document
     from gitstate.draft import Draft
     from gitstate.files import Identity, NewFile
     from gitstate.layout import Layout
@@ -94,15 +94,21 @@ class StateFile:
             raise unreadable(path, error) from error
         young = time.time_ns() - status.st_mtime_ns < _YOUNG_NS
         known = self._known
-        if known is not None and known.encoded.content != content:
-            known = None
-        blob = known.blob if known else blob_id(content)
+        if known is None or known.encoded.content != content:
+            blob = blob_id(content)
+            # A large one is not kept: this is it.
+            same = known is not None and known.blob == blob
+            known = Known(Encoded(content), blob, known.passed) if known and same else None
+        else:
+            blob, content = known.blob, known.encoded.content  # the same bytes once, not twice
         foreign = blob != self._ledger.now.state
         return Found(content, status, blob, foreign, young, None if foreign else known)
 
     def know(self, known: Known) -> None:
-        """Remembers what the current state was made from."""
-        self._known = known if len(known.encoded.content) <= MAX_REMEMBERED else None
+        """Remembers what the current state was made from; of a large one only whether it has passed."""
+        if len(known.encoded.content) > codec.MAX_REMEMBERED:
+            known = Known(Encoded(b""), known.blob, known.passed)
+        self._known = known
 
     def stage(self, content: bytes, found: Found) -> None:
         """Begins to write what a draft will say the state is, so that the disk is at work meanwhile.

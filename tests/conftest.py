@@ -14,7 +14,7 @@ import pytest
 from hypothesis import settings
 from oracle import Tally
 
-from gitstate import PipelineState
+from gitstate import PipelineState, codec
 
 # A slow machine is no failure, and a failure found once is found by everybody.
 settings.register_profile("gitstate", deadline=None, derandomize=True, max_examples=100)
@@ -111,3 +111,10 @@ def git() -> Callable[..., str]:
         return done.stdout.decode()
 
     return run
+
+
+@pytest.fixture(params=["small", "large"])
+def of_any_size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a module: every document counts as a large one, too, of which nothing is kept in memory and less is parsed."""
+    if request.param == "large":
+        monkeypatch.setattr(codec, "MAX_REMEMBERED", 0)

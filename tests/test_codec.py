@@ -22,6 +22,8 @@ from hypothesis import strategies as st
 
 from gitstate import StateReadError, StateValidationError, codec
 
+pytestmark = pytest.mark.usefixtures("of_any_size")
+
 SCALARS = (
     st.none()
     | st.booleans()
@@ -42,14 +44,6 @@ SMALL_VALUES = st.sampled_from(
     [0, 1, 1.0, True, False, None, "", "1", [], {}, [1], {"a": 1, "b": 2}, {"b": 2, "a": 1}]
 )
 SMALL_DOCUMENTS = st.dictionaries(AWKWARD_KEYS, SMALL_VALUES, max_size=6)
-
-
-@pytest.fixture(params=["small", "large"], autouse=True)
-def size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Of what a large document holds there is no second look at the bytes, but the same is to be found out."""
-    if request.param == "large":
-        monkeypatch.setattr(codec, "MAX_REMEMBERED", 0)
-    return request.param
 
 
 class Colour(enum.StrEnum):

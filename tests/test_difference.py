@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from gitstate import codec
 from gitstate.difference import Difference
 
+pytestmark = pytest.mark.usefixtures("of_any_size")
+
 AWKWARD_KEYS = st.sampled_from(
     ["", "a", "b", '"', '\\"', ',\n  "', ',\n    "', "{", "é\u2028", "\x00"]
 )

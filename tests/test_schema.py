@@ -13,6 +13,8 @@ from gitstate import PipelineSchema, PipelineState, StateValidationError, codec
 from gitstate.schema import summarize, validate
 from gitstate.schema.pipeline import STATUSES
 
+pytestmark = pytest.mark.usefixtures("of_any_size")
+
 SAMPLE = Path(__file__).parents[2] / "shared" / "data" / "sample_pipeline.json"
 
 FULL: dict[str, Any] = {
