@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from gitstate import files
+from gitstate import files, large
 from gitstate.errors import StateLockError, StateWriteError
 from gitstate.lock import StateLock
 from gitstate.record import merge
@@ -105,6 +105,8 @@ class Checkpoint:
                 refs.flush(names & moved)
             # A crash in here, before the new journal has its name, leaves the old one: it is applied once more.
             self._ledger.begin(self._ledger.now, newer, mark.sequence)
+            # A crash before this leaves files that no record names: the next recovery removes them.
+            large.sweep(self._layout.store, (made for record in newer for made in record.objects))
             return not newer
 
     def _flushing(self) -> files.Refused:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gitstate import files
-from gitstate.errors import StateReadError, StateWriteError
+from gitstate.errors import StateReadError, StateWriteError, journal_damaged
 from gitstate.record import RefChange
+from gitstate.repository.objects import unpack_loose
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -100,7 +102,10 @@ class Effects:
         at = files.identity(self._layout.state)
         if at == record.state.identity or not self._replaceable(record, at):
             return None
-        return _content(record)
+        try:
+            return _content(record)
+        except FileNotFoundError:
+            return None  # a large object's file goes when everything has been put in place
 
     def redo(self, record: Record) -> Record:
         """`record` as recovery has to apply it: with a temporary file that is really there, or without a state change.
@@ -184,6 +189,10 @@ def _content(record: Record) -> bytes:
     state = record.state
     if state is None:
         raise ValueError("the record changes no state")
-    stored = (made.loose for made in record.objects if made.id == state.blob)
-    loose = next(stored) if state.content is None else state.content
-    return zlib.decompress(loose).partition(b"\0")[2]
+    if state.content is not None:
+        return zlib.decompress(state.content).partition(b"\0")[2]
+    made = next(made for made in record.objects if made.id == state.blob)
+    try:
+        return unpack_loose(made).content
+    except zlib.error as error:  # a large object's file: else the record would not be whole
+        raise journal_damaged(Path(str(made.held)), str(error)) from error

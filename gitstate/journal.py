@@ -174,7 +174,7 @@ class Journal:
             while part := parts.at(self._end, RECORD_MAGIC, self._salt):
                 if part.sequence != self.next_sequence:
                     raise journal_damaged(self.path, f"record {self.next_sequence} is missing")
-                found.append(decode_record(part.payload, part.sequence))
+                found.append(decode_record(part.payload, part.sequence, self.path.parent))
                 self.named |= part.durable > self._first.sequence
                 self._end, self._sequence = part.end, part.sequence
         except OSError as error:

@@ -4,28 +4,60 @@ There is one form for all: a commit, a restore, a named backup, a failure. See j
 effects.py for what they do. As bytes, a part of the journal's format 1, a record or a base is::
 
     payload := meta_length:u32 meta (JSON) bytes of the objects, one behind the other, then of the state
+
+A large object's are in a file in the journal's directory, and the record has the name of that.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from gitstate import files
 from gitstate.files import Identity
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
+    from pathlib import Path
+
+LARGE_OBJECT: Final = re.compile(r"journal-[0-9a-f]{16}\.object")
+"""What the file of a large object is called."""
 
 _META_LENGTH: Final = struct.Struct("<I")
 
 
 class GitObject(NamedTuple):
-    """A Git object: its id (40 hex digits), and the bytes of its loose file (zlib over header and content)."""
+    """A Git object.
+
+    Attributes:
+        id: 40 hex digits.
+        held: the bytes of its loose file (zlib over header and content), or the file that has them: see large.py.
+    """
 
     id: str
-    loose: bytes
+    held: bytes | Path
+
+    @property
+    def loose(self) -> bytes:
+        """The bytes of its loose file.
+
+        Raises:
+            OSError: they are in a file, and that cannot be read; one that is gone is packed by now.
+        """
+        return self.held if isinstance(self.held, bytes) else files.read(self.held)[0]
+
+    @property
+    def size(self) -> int:
+        """How many bytes those are.
+
+        Raises:
+            OSError: as `loose`.
+        """
+        return len(self.held) if isinstance(self.held, bytes) else os.stat(self.held).st_size
 
 
 class RefChange(NamedTuple):
@@ -173,7 +205,10 @@ def decode_base(payload: bytes) -> Standing:
 def encode_record(record: Record) -> bytes:
     """The bytes of `record`, but for its number."""
     meta: dict[str, Any] = {
-        "objects": [(made.id, len(made.loose)) for made in record.objects],
+        "objects": [
+            (made.id, len(made.held) if isinstance(made.held, bytes) else made.held.name)
+            for made in record.objects
+        ],
         "refs": record.refs,
         "adopts": record.adopts,
         "aborts": record.aborts,
@@ -191,11 +226,12 @@ def encode_record(record: Record) -> bytes:
             state.refs,
             state.content is not None,
         )
-    return _join(meta, *(made.loose for made in record.objects), tail)
+    inside = (made.held for made in record.objects if isinstance(made.held, bytes))
+    return _join(meta, *inside, tail)
 
 
-def decode_record(payload: bytes, sequence: int) -> Record:
-    """What `encode_record` made `payload` of.
+def decode_record(payload: bytes, sequence: int, directory: Path) -> Record:
+    """What `encode_record` made `payload` of; large objects have their files in `directory`.
 
     Raises:
         ValueError: it makes no sense.
@@ -203,9 +239,14 @@ def decode_record(payload: bytes, sequence: int) -> Record:
     try:
         meta, rest = _split(payload)
         objects = []
-        for object_id, length in meta["objects"]:
-            objects.append(GitObject(object_id, bytes(rest[:length])))
-            rest = rest[length:]
+        for object_id, held in meta["objects"]:
+            if isinstance(held, str):
+                if not LARGE_OBJECT.fullmatch(held):
+                    raise ValueError(f"{held!r} is not the name of a large object")
+                objects.append(GitObject(object_id, directory / held))
+                continue
+            objects.append(GitObject(object_id, bytes(rest[:held])))
+            rest = rest[held:]
         refs = tuple(RefChange(name, tuple(old), new) for name, old, new in meta["refs"])
         state = None
         if "state" in meta:

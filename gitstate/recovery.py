@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from gitstate import generations
+from gitstate import generations, large
 from gitstate.errors import StateReadError, StateWriteError, moved
 from gitstate.record import Record, Standing, merge, standing
 from gitstate.repository import BRANCH
@@ -143,6 +143,7 @@ class Recovery:
             generations.sync_published(self._layout.store)
             self._layout.flush_place()
         self._effects.sweep(merged, ledger.now.refs.values())
+        large.sweep(self._layout.store, merged.objects if merged is not None else ())
         self._repository.lost = False
         self.last_objects = ()
         if merged is not None:

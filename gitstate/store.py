@@ -34,6 +34,7 @@ from gitstate.errors import (
     StateWriteError,
 )
 from gitstate.journal import read_all
+from gitstate.large import LargeObjects
 from gitstate.layout import DEFAULT_SETTINGS
 from gitstate.ledger import Ledger
 from gitstate.lock import StateLock
@@ -41,10 +42,12 @@ from gitstate.reader import Reader
 from gitstate.record import GitObject, Record, effective
 from gitstate.recovery import Recovery
 from gitstate.repository import BRANCH, Repository
+from gitstate.repository.objects import checked_loose
 from gitstate.statefile import StateFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from gitstate.finding import Finding
     from gitstate.layout import Layout, Settings
@@ -95,6 +98,7 @@ class Store:
         self.reader = Reader(layout, self.repository, self._effects, recover)
         self._ledger = Ledger(layout.store, KNOWN_REFS)
         self.file = StateFile(layout, self._ledger)
+        self._large = LargeObjects(layout.store)
         self._recovery = Recovery(layout, self.repository, self._ledger, self._effects)
         self._head: Head | None = None
         self._checkpoint_due = False
@@ -185,11 +189,13 @@ class Store:
         adopts = found.blob if found.foreign and kept and draft.state is None else None
         # Preparing and flushing the new file first makes a full disk show before the commit point (PITFALLS O5).
         state = self.file.prepare(draft, found)
-        record = Record(ledger.journal.next_sequence, draft.objects, draft.refs, state, adopts)
+        objects = self._large.keep(draft.objects)  # what a record names is durable before it is
+        record = Record(ledger.journal.next_sequence, objects, draft.refs, state, adopts)
         self.file.refuse_edit(found)
         self._refuse_lost_lock()
         record = ledger.append(record)
         self.file.hand_over()
+        self._large.hand_over()
         in_place = self._finish(record, found)
         ledger.know(record)
         self._recovery.last_objects = record.objects
@@ -226,6 +232,20 @@ class Store:
             StateReadError: it is damaged.
         """
         return {made.id for made in _journalled(self.layout)}
+
+    def damaged_large_objects(self) -> set[Path]:
+        """The files of large objects that the journal names, as far as they are damaged or missing.
+
+        Raises:
+            StateReadError: the journal is damaged.
+            OSError: the system does not let us read one.
+        """
+        named = ((made, made.held) for made in _journalled(self.layout))
+        return {
+            held
+            for made, held in named
+            if not isinstance(held, bytes) and checked_loose(made) is None
+        }
 
     # -- without the lock ----------------------------------------------------------------------------------------
 
@@ -267,6 +287,7 @@ class Store:
             if checkpoint.run(most, maintained=maintained):
                 self.dirty = False
                 self._next_try = 0
+            self._large.weigh()
             if (head := self._ledger.now.refs.get(BRANCH)) is not None:
                 self.chain.extend(head, most)
 
@@ -285,9 +306,7 @@ class Store:
             except StateError as error:
                 # As text: who keeps the records would keep the files open that the error's frames have.
                 _log.warning("the journal could not be packed and grows meanwhile: %s", str(error))
-                self._next_try = (
-                    self._ledger.journal.size + RECOVERED_LIMIT if self._ledger.opened else 0
-                )
+                self._next_try = self._weight() + RECOVERED_LIMIT if self._ledger.opened else 0
 
     @contextlib.contextmanager
     def repairing(self, timeout: float | None) -> Iterator[None]:
@@ -350,6 +369,7 @@ class Store:
             try:
                 if held or self.lock.held_here():
                     self.file.drop_staged()
+                    self._large.drop(unknown=self._ledger.unknown)
                     self.lock.release()
             finally:  # an interrupt just there must not keep everybody out
                 if self.lock.held_here():
@@ -454,14 +474,17 @@ class Store:
             self.checkpoint_quietly(CHECKPOINT_WAIT_SECONDS, BRIEF)
 
     def _note_recovered(self) -> None:
+        self._large.weigh()
         self.dirty |= self._ledger.journal.count > 0
-        self._checkpoint_due = self._ledger.journal.size >= RECOVERED_LIMIT
+        self._checkpoint_due = self._weight() >= RECOVERED_LIMIT
 
     def _note_size(self) -> None:
         self.dirty = True
-        live = self._ledger.journal
-        full = live.size >= max(JOURNAL_LIMIT, self._next_try)
+        full = self._weight() >= max(JOURNAL_LIMIT, self._next_try)
         self._checkpoint_due |= full and self._ledger.journal.count >= _MIN_RECORDS
+
+    def _weight(self) -> int:
+        return self._ledger.journal.size + self._large.weight
 
 
 def _journalled(layout: Layout) -> list[GitObject]:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final
 
 from gitstate import files
 from gitstate.generations import generations, path_of
+from gitstate.large import names_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,13 +74,13 @@ def exchange(store: Path, folder: Path) -> Path:
 
 
 def keep_generations(store: Path, folder: Path) -> None:
-    """Puts copies of the generations of the journal beside the other things that are replaced.
+    """Puts copies of the generations of the journal, and of large objects, beside the other things that are replaced.
 
     Raises:
         OSError: the disk refused, or does not let us read one.
     """
-    for number in generations(store):
-        path = path_of(store, number)
+    generation_files = [path_of(store, number).name for number in generations(store)]
+    for path in [store / name for name in (*generation_files, *names_in(store))]:
         if path.is_file():
             content, status = files.read(path)
             files.write_new(folder / "kept" / path.name, content, mode=S_IMODE(status.st_mode))

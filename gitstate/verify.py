@@ -108,6 +108,10 @@ def _journal_and_state(store: Store, timeout: float | None) -> Iterator[Finding]
 
 def _objects(store: Store, _: float | None) -> Iterator[str]:
     yield from store.repository.problems()
+    if damaged := store.damaged_large_objects():
+        damaged &= store.damaged_large_objects()  # a checkpoint may have packed them meanwhile
+    for path in sorted(damaged):
+        yield f"an object of the journal, in a file of its own, is damaged or missing: {path}"
 
 
 def _chain(store: Store, _: float | None) -> Iterator[str]:

@@ -144,6 +144,9 @@ def _judge_journal(state: PipelineState) -> None:
         base = base.after(record, KNOWN_REFS)
     now = records[-1].after if records else base
     assert now == base, f"the last record says {now}, all of them say {base}"
+    held = {made.held for record in records for made in record.objects}
+    beside = set(state.git_dir.parent.glob("journal-*.object"))
+    assert beside <= held, f"no record names {beside - held}"
     on_disk = Refs(state.git_dir)
     noted = {change.new for record in records for change in record.refs}
     for name, at in now.refs.items():

@@ -15,6 +15,7 @@ ROWS = [
     {"errors", "pointer", "trailers", "difference", "finding", "first_use"},
     {"codec", "diff", "files", "flock"},
     {"schema", "queue", "legacy", "generations", "part", "record"},
+    {"large"},
     {"journal", "lock", "repository", "swap"},
     {"draft", "jsonl", "layout", "ledger"},
     {"policy", "effects", "chain", "audit", "imports", "names"},

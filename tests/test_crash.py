@@ -54,6 +54,7 @@ from gitstate import (
     StateValidationError,
     Version,
     VersionNotFoundError,
+    large,
 )
 
 pytestmark = forks
@@ -153,6 +154,17 @@ def _packed_and_more(path: Path, ack: Acks) -> PipelineState:
         if number in {2, 4}:
             state.checkpoint()
     return state
+
+
+def _large_objects(path: Path, ack: Acks) -> PipelineState:
+    """Every object in a file of its own, for the rest of this process."""
+    large.LARGE = 0
+    return _three_versions(path, ack)
+
+
+def _large_objects_and_a_pack(path: Path, ack: Acks) -> PipelineState:
+    large.LARGE = 0
+    return _packed_and_more(path, ack)
 
 
 def _more_than_the_window(path: Path, ack: Acks) -> PipelineState:
@@ -313,6 +325,10 @@ WORKLOADS = {
     "named backup": Workload(_three_versions, _name_backup, then=_find_backup),
     "checkpoint": Workload(_packed_and_more, lambda state, ack: state.checkpoint()),
     "close": Workload(_many_versions, lambda state, ack: state.close()),
+    "large objects": Workload(_large_objects, _transact, [[{"n": 4}]]),
+    "checkpoint of large objects": Workload(
+        _large_objects_and_a_pack, lambda state, ack: state.checkpoint()
+    ),
     "prune": Workload(
         _more_than_the_window,
         lambda state, ack: state.prune(),

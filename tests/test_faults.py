@@ -28,7 +28,7 @@ from oracle import (
     repair_store,
 )
 
-from gitstate import PipelineState, StateError
+from gitstate import PipelineState, StateError, large
 
 pytestmark = forks
 
@@ -64,6 +64,12 @@ def _counts(state: PipelineState, *numbers: int) -> None:
 def _transact(state: PipelineState) -> None:
     with state.transaction() as txn:
         txn.data["n"] = 3
+
+
+def _large_objects(state: PipelineState) -> None:
+    """Every object in a file of its own, for the rest of this process."""
+    large.LARGE = 0
+    _counts(state, 1, 2)
 
 
 def _roll_back(state: PipelineState) -> None:
@@ -133,6 +139,8 @@ WORKS = {
         stride=5,
     ),
     "checkpoint": Work(lambda state: _counts(state, 1, 2), lambda state: state.checkpoint(), []),
+    "large objects": Work(_large_objects, _transact, [{"n": 3}]),
+    "checkpoint of large objects": Work(_large_objects, lambda state: state.checkpoint(), []),
     "close": Work(lambda state: _counts(state, 1, 2), lambda state: state.close(), []),
     "prune": Work(_name_and_go_on, _prune, [], window=0, then=_find_the_name, stride=5),
     "name taken away": Work(

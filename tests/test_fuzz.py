@@ -474,6 +474,7 @@ def _id(number: int) -> str:
 RECORDS = [
     Record(1, (GitObject(_id(1), b"one"),), (RefChange("refs/heads/main", (None,), _id(1)),)),
     Record(2, (GitObject(_id(2), b"two" * 2000),), adopts=_id(3)),
+    Record(3, (GitObject(_id(4), Path("store/journal-0123456789abcdef.object")),)),
     Record(3, aborts=2),
     Record(4, (), (RefChange("refs/backups/keep", (None, _id(1)), _id(2)),)),
 ]
@@ -496,9 +497,18 @@ PAYLOADS = mangled(
 def test_a_record_of_any_bytes_is_a_record_or_a_value_error(examples: Examples) -> None:
     def decode(payload: bytes) -> None:
         with only(ValueError):
-            assert decode_record(payload, 7).sequence == 7
+            assert decode_record(payload, 7, Path("store")).sequence == 7
 
     examples(decode, PAYLOADS)
+
+
+@pytest.mark.parametrize("name", ["../pipeline.json", "settings.json", "", "journal-0.object"])
+def test_a_record_names_no_file_but_that_of_a_large_object(name: str) -> None:
+    payload = encode_record(Record(1, (GitObject(_id(1), Path(name)),)))
+    payload = payload.replace(json.dumps(Path(name).name).encode(), json.dumps(name).encode())
+
+    with pytest.raises(ValueError):
+        decode_record(payload, 1, Path("store"))
 
 
 def test_a_base_of_any_bytes_is_a_base_or_a_value_error(examples: Examples) -> None:
@@ -514,7 +524,7 @@ def test_a_record_nested_too_deeply_is_a_value_error(opening: bytes) -> None:
     payload = _meta(opening * 100_000)
 
     with pytest.raises(ValueError):
-        decode_record(payload, 1)
+        decode_record(payload, 1, Path("store"))
     with pytest.raises(ValueError):
         decode_base(payload)
 

@@ -200,11 +200,11 @@ class Repair:
         base = Standing(refs, remains.blob_of(head) if head else None)
         if now.state is not None and refs.get(BRANCH) == now.refs.get(BRANCH):
             base = Standing(refs, now.state, now.placed)
-            merged = wreck.merged
-            if merged is not None and merged.state is not None:
+            state = wreck.merged.state if wreck.merged else None
+            blob = wreck.objects.get(state.blob) if state else None
+            if state is not None and (blob is not None or state.content is not None):
                 # It may wait for its rename: whoever recovers does that, or sees that it is done.
-                own = tuple(made for made in merged.objects if made.id == merged.state.blob)
-                record = Record(wreck.sequence + 1, own, state=merged.state)
+                record = Record(wreck.sequence + 1, (blob,) if blob else (), state=state)
                 records = [record._replace(after=base.after(record, KNOWN_REFS))]
         number = max(generations(self._layout.store), default=0) + 1
         content = generation(base, records, wreck.sequence)

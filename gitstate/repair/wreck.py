@@ -121,11 +121,13 @@ def _read_parts(found: Wreck) -> None:
             for offset in range(0, os.fstat(descriptor).st_size, BLOCK):
                 with contextlib.suppress(ValueError):
                     if part := parts.at(offset, RECORD_MAGIC):
-                        records[part.sequence] = decode_record(bytes(part.payload), part.sequence)
+                        records[part.sequence] = decode_record(
+                            bytes(part.payload), part.sequence, path.parent
+                        )
                     elif part := parts.at(offset, BASE_MAGIC):
                         bases[part.sequence] = decode_base(bytes(part.payload))
                     else:
-                        _read_damaged(found, descriptor, offset)
+                        _read_damaged(found, descriptor, offset, path.parent)
         finally:
             os.close(descriptor)
     # Where a crash has left two generations, the records of the older one are in the base of the newer.
@@ -140,12 +142,12 @@ def _read_rest(found: Wreck, path: Path, start: int) -> None:
     try:
         for offset in range(start, os.fstat(descriptor).st_size, BLOCK):
             with contextlib.suppress(ValueError):
-                _read_damaged(found, descriptor, offset)
+                _read_damaged(found, descriptor, offset, path.parent)
     finally:
         os.close(descriptor)
 
 
-def _read_damaged(found: Wreck, descriptor: int, offset: int) -> None:
+def _read_damaged(found: Wreck, descriptor: int, offset: int, directory: Path) -> None:
     """Takes the objects out of a damaged record.
 
     Raises:
@@ -155,5 +157,5 @@ def _read_damaged(found: Wreck, descriptor: int, offset: int) -> None:
     if passed := pass_over(descriptor, offset, RECORD_MAGIC, salt):
         size = min(passed.end, os.fstat(descriptor).st_size) - offset - HEADER_SIZE
         payload = files.read_at(descriptor, max(size, 0), offset + HEADER_SIZE)
-        made_of_it = decode_record(payload, passed.sequence).objects
+        made_of_it = decode_record(payload, passed.sequence, directory).objects
         found.objects.update((made.id, made) for made in made_of_it if checked_loose(made))

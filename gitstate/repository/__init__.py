@@ -327,7 +327,7 @@ class Repository:
             StateReadError: one of the objects is damaged; nothing was changed.
         """
         self._packs.sweep()
-        weight = len(objects) + sum(len(made.loose) for made in objects) // 1024
+        weight = len(objects) + sum(made.size for made in objects) // 1024
         # In a pack that is new, whoever has them too: a `git repack -ad` under way deletes those that it has seen, and
         # with them what no ref named when it looked.
         small = self._packs.small(weight, most)
@@ -465,5 +465,9 @@ class Repository:
     def _unpack(self, made: GitObject) -> Raw:
         try:
             return unpack_loose(made)
-        except zlib.error as error:
+        except FileNotFoundError:
+            return self._objects.read(
+                made.id
+            )  # a large one, which a checkpoint has packed meanwhile
+        except (zlib.error, OSError) as error:
             raise self._objects.damaged(made.id, str(error)) from error

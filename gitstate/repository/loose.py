@@ -54,7 +54,7 @@ class LooseObjects:
         for made in objects:
             path = self._path(made.id)
             with files.Refused(StateWriteError, "cannot write a Git object", path, safe):
-                self._write_again(path, made.loose)
+                self._write_again(path, made)
 
     def drop(self, object_ids: Iterable[str]) -> None:
         """Deletes the files of objects that a flushed pack holds."""
@@ -131,10 +131,10 @@ class LooseObjects:
                     for name in sorted(os.listdir(self._root + folder)):
                         yield os.path.join(self._root, folder, name)
 
-    def _write_again(self, path: str, loose: bytes) -> None:
+    def _write_again(self, path: str, made: GitObject) -> None:
         for _ in range(_TRIES):
             try:
-                return self._write(path, loose)
+                return self._write(path, made)
             except FileNotFoundError:
                 # New, or removed by Git because it was empty; `git gc --prune=now` removes even what is just being
                 # written (PITFALLS G3).
@@ -145,16 +145,22 @@ class LooseObjects:
                 if os.path.exists(path):
                     return None
                 raise
-        return self._write(path, loose)
+        return self._write(path, made)
 
-    def _write(self, path: str, loose: bytes) -> None:
+    def _write(self, path: str, made: GitObject) -> None:
         folder = os.path.dirname(path)
         temporary = folder + os.sep + _TEMPORARY + files.token()
+        if not isinstance(made.held, bytes) and _linked(made.held, temporary):
+            try:
+                os.replace(temporary, path)
+            finally:
+                files.remove(temporary)  # a rename to another name of the same file does nothing
+            return
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         descriptor = os.open(temporary, flags, 0o444)
         try:
             try:
-                files.write_all(descriptor, loose)
+                files.write_all(descriptor, made.loose)
             finally:
                 os.close(descriptor)
             os.replace(temporary, path)
@@ -162,6 +168,21 @@ class LooseObjects:
             with contextlib.suppress(OSError):
                 files.remove(temporary)
             raise
+
+
+def _linked(path: Path, name: str) -> bool:
+    """Whether the file at `path` has that name, too, now; not where the filesystem has no such links, or no more.
+
+    Raises:
+        FileNotFoundError: there is no such file, or no such folder.
+    """
+    try:
+        os.link(path, name)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return False
+    return True
 
 
 def _named(path: str) -> str:

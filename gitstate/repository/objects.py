@@ -161,15 +161,17 @@ def unpack_loose(made: GitObject) -> Raw:
 
     Raises:
         zlib.error: they are damaged.
+        OSError: a large one's cannot be read.
     """
-    header = zlib.decompressobj().decompress(made.loose, _LONGEST_HEADER).partition(b"\0")[0]
+    loose = made.loose
+    header = zlib.decompressobj().decompress(loose, _LONGEST_HEADER).partition(b"\0")[0]
     kind, _, digits = header.partition(b" ")
     size = int(digits) if digits.isdigit() else -1
-    if not 0 <= size <= len(made.loose) * MOST_INFLATED:
+    if not 0 <= size <= len(loose) * MOST_INFLATED:
         raise zlib.error("its header is damaged")
     # Into one piece of the right size: a large content is not to be there twice while it grows.
     inflating = zlib.decompressobj()
-    inflating.decompress(made.loose, len(header) + 1)
+    inflating.decompress(loose, len(header) + 1)
     content = inflating.flush(max(1, size))
     if not inflating.eof or len(content) != size:
         raise zlib.error("it is not as long as its header says")
@@ -177,10 +179,14 @@ def unpack_loose(made: GitObject) -> Raw:
 
 
 def checked_loose(made: GitObject) -> Raw | None:
-    """The object in the bytes of a loose file; None where these are damaged, or another's than its id says."""
+    """The object in the bytes of a loose file; None where these are damaged, or another's than its id says.
+
+    Raises:
+        OSError: a large one's cannot be read.
+    """
     try:
         raw = unpack_loose(made)
-    except zlib.error:
+    except (zlib.error, FileNotFoundError):
         return None
     return raw if object_id(raw.kind, raw.content) == made.id else None
 

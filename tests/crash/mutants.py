@@ -404,8 +404,8 @@ MUTANTS: Final = {
     ),
     "a pack has no mark while what it replaces is there": Mutant(
         "repository/packs.py",
-        "        self._written = placed, packing.tips\n",
-        "        self._written = placed, packing.tips\n        self.release()\n",
+        "        self._written = placed if tips else None, tips\n",
+        "        self._written = placed if tips else None, tips\n        self.release()\n",
         "tests/test_torture.py",
         "any_file_call",
     ),
@@ -561,5 +561,42 @@ MUTANTS: Final = {
         "        with contextlib.nullcontext():\n            if name",
         "tests/test_retention.py",
         "come_back",
+    ),
+    # -- large objects
+    "a large object is not flushed": Mutant(
+        "large.py",
+        "files.write_new(path, made.held, mode=0o444)",
+        "path.write_bytes(made.held)",
+        EXPLORER,
+        _explored("large_objects"),
+    ),
+    "a large object's name is not flushed": Mutant(
+        "large.py",
+        "        if self._fresh:\n",
+        "        if False:\n",
+        EXPLORER,
+        _explored("large_objects"),
+    ),
+    "a large object goes before the record that names it": Mutant(
+        "checkpoint.py",
+        "            self._ledger.begin(self._ledger.now, newer, mark.sequence)\n",
+        "            large.sweep(self._layout.store, ())\n"
+        "            self._ledger.begin(self._ledger.now, newer, mark.sequence)\n",
+        "tests/test_crash.py",
+        "large",
+    ),
+    "a large object goes with an interrupted transaction that has happened": Mutant(
+        "large.py",
+        "        if not unknown:\n",
+        "        if True:\n",
+        "tests/test_large.py",
+        "interrupt",
+    ),
+    "the other name of a large object stays": Mutant(
+        "repository/loose.py",
+        "                files.remove(temporary)  # a rename to another name of the same file does nothing\n",
+        "                pass\n",
+        "tests/test_large.py",
+        "name",
     ),
 }

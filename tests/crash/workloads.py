@@ -12,7 +12,7 @@ from typing import Any
 
 from oracle import Call, flushes_journal, moves_branch, replaces_state
 
-from gitstate import PipelineState, StateError, Version, store
+from gitstate import PipelineState, StateError, Version, large, store
 
 Document = dict[str, Any]
 
@@ -218,6 +218,26 @@ def full_journals(path: Path, diary: Diary) -> None:
     _write(PipelineState(path), diary, *_counts(1, 12))
 
 
+def large_objects(path: Path, diary: Diary) -> None:
+    """Every object in a file of its own, across rollbacks, an edit, a checkpoint that falls due, and one that is asked for."""
+    large.LARGE = 0
+    store.JOURNAL_LIMIT, store._MIN_RECORDS = 16 * 1024, 2
+    state = PipelineState(path)
+    _write(state, diary, *_counts(1, 2))
+    with contextlib.suppress(ZeroDivisionError), state.transaction():
+        _ = 1 / 0
+    _write(state, diary, *_counts(3, 5))
+    edit = {"n": 5, "by": "hand"}
+    _save(path, edit, diary)
+    diary.begins(edit, {"n": 6})
+    state.write({"n": 6})
+    made = list(state.log(2))
+    diary.edited(None)
+    diary.promised(*reversed(made))
+    state.checkpoint()
+    _write(state, diary, *_counts(7, 8))
+
+
 def without_versions(path: Path, diary: Diary) -> None:
     state = PipelineState(path)
     _write(state, diary, {"n": 1})
@@ -339,6 +359,7 @@ WORKLOADS = {
         prunes_as_it_closes,
         close_and_open,
         full_journals,
+        large_objects,
         without_versions,
         imports,
         repairs,
