@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Final
 
 _REST_OF_KEY: Final = re.compile(rb'(?:[^"\\]|\\.)*"')
@@ -43,7 +43,7 @@ class Difference:
             start = now.rfind(begin, value, head)
             key = _REST_OF_KEY.match(now, start + len(begin), head) if start >= 0 else None
             # A line that is indented no deeper, and begins in what differs, is behind the end of the entry.
-            shallow = re.compile(rb"\n {0,%d}[^ ]" % (len(begin) - 2))
+            shallow = _shallow(len(begin) - 2)
             if key is None or any(
                 (found := shallow.search(whole, head, len(whole) - tail + len(begin) - 1))
                 and found.start() < len(whole) - tail
@@ -91,8 +91,16 @@ def _key(entry: bytes) -> bytes:
 
 
 def _text(key: bytes) -> str:
+    if b"\\" not in key:
+        return key[:-1].decode()
     text: str = json.loads(b'"' + key)
     return text
+
+
+@cache
+def _shallow(spaces: int) -> re.Pattern[bytes]:
+    """Finds a line that is indented by so many spaces at most."""
+    return re.compile(rb"\n {0,%d}[^ ]" % spaces)
 
 
 def common_head(left: bytes, right: bytes) -> int:
