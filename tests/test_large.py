@@ -244,6 +244,20 @@ def test_what_git_has_deleted_is_put_back_from_it(path: Path) -> None:
 
 
 @pytest.mark.usefixtures("every_object")
+def test_what_is_nowhere_any_more_is_an_error_with_a_name(path: Path) -> None:
+    state = PipelineState(path)
+    state.write({"n": 1})
+    for each in (*loose_objects(path), *_beside(path)):
+        each.unlink()
+
+    with pytest.raises(StateReadError) as caught:
+        fresh(path).read(at=1)
+
+    assert caught.value.code == "object-missing"
+    assert fresh(path).read() == {"n": 1}
+
+
+@pytest.mark.usefixtures("every_object")
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
 def test_damage_is_told_and_mended_as_far_as_anything_is_left(path: Path, damage: str) -> None:
     state = PipelineState(path)
