@@ -11,7 +11,7 @@ import json
 import marshal
 import math
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
@@ -29,9 +29,9 @@ MAX_REMEMBERED: Final = 8 * 1024 * 1024
 """Bytes of content up to which a handle keeps the current state in memory, for the next transaction, or read."""
 
 Document = dict[str, Any]
+_Value = TypeVar("_Value")
 
 _PLAIN: Final = frozenset({dict, list, str, int, float, bool, type(None)})
-_NOT_FINITE: Final = (b"NaN", b"Infinity")
 _SURELY_READ: Final = MAX_INTEGER_DIGITS * 3
 """Bits of an integer that has not too many digits."""
 
@@ -143,7 +143,7 @@ def _encoded_plain(document: object) -> Encoded | None:
         content = to_json(document, indent=2) + b"\n"
         if _NEAR_MAX_DEPTH in content:
             return None
-        if len(content) > MAX_REMEMBERED and not any(each in content for each in _NOT_FINITE):
+        if len(content) > MAX_REMEMBERED:
             return Encoded(content, plain=True) if _is_plain(document) else None
         copy: Document = from_json(content, allow_inf_nan=False, cache_strings="keys")
         return Encoded(content, copy, plain=True) if copy == document else None
@@ -152,7 +152,7 @@ def _encoded_plain(document: object) -> Encoded | None:
 
 
 def _is_plain(document: Document) -> bool:
-    """Whether all values are of JSON's own types and can be read back, but for numbers that are not finite.
+    """Whether all values are of JSON's own types, and such as can be read back.
 
     Level by level, each in a few passes in C: half the time of parsing it back, and no second document in memory.
     """
@@ -163,11 +163,18 @@ def _is_plain(document: Document) -> bool:
         types = set(map(type, level))
         if not (keys <= {str} and types <= _PLAIN):
             return False
-        if int in types and any(v.bit_length() > _SURELY_READ for v in level if type(v) is int):
+        bits = map(int.bit_length, _of_type(int, level, types))
+        if max(bits, default=0) > _SURELY_READ:
             return False
-        dicts = [value for value in level if type(value) is dict]
-        lists = [value for value in level if type(value) is list]
+        if not all(map(math.isfinite, _of_type(float, level, types))):
+            return False
+        dicts, lists = _of_type(dict, level, types), _of_type(list, level, types)
     return True
+
+
+def _of_type(kind: type[_Value], level: list[Any], types: set[type]) -> list[_Value]:
+    """The values of exactly this type in `level`, which has values of the `types`."""
+    return [value for value in level if type(value) is kind] if kind in types else []
 
 
 def _encode_checked(document: object, *, allow_nan: bool) -> bytes:

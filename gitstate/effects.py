@@ -93,19 +93,23 @@ class Effects:
             at = self.ref(name)
             if at != new and (at in expected or not self._repository.readable(at or "")):
                 return True
-        return self.pending_content(record) is not None
+        return self._is_waiting(record)
 
     def pending_content(self, record: Record) -> bytes | None:
-        """What the state file will hold once `record` is in place; None where it does, or holds somebody's edit."""
+        """What the state file will hold once `record` is in place; None where it does, or holds somebody's edit.
+
+        Raises:
+            StateReadError: that is in a large object's file, which is damaged, or has gone: everything was put in place just
+                now, or it is lost.
+        """
+        return _content(record) if self._is_waiting(record) else None
+
+    def _is_waiting(self, record: Record) -> bool:
+        """Whether the state of `record` is still to be put in place."""
         if record.state is None:
-            return None
+            return False
         at = files.identity(self._layout.state)
-        if at == record.state.identity or not self._replaceable(record, at):
-            return None
-        try:
-            return _content(record)
-        except FileNotFoundError:
-            return None  # a large object's file goes when everything has been put in place
+        return at != record.state.identity and self._replaceable(record, at)
 
     def redo(self, record: Record) -> Record:
         """`record` as recovery has to apply it: with a temporary file that is really there, or without a state change.
@@ -194,5 +198,8 @@ def _content(record: Record) -> bytes:
     made = next(made for made in record.objects if made.id == state.blob)
     try:
         return unpack_loose(made).content
-    except zlib.error as error:  # a large object's file: else the record would not be whole
+    except (
+        zlib.error,
+        FileNotFoundError,
+    ) as error:  # of a large one: else the record would not be whole
         raise journal_damaged(Path(str(made.held)), str(error)) from error

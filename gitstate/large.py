@@ -36,6 +36,7 @@ class LargeObjects:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._fresh: list[Path] = []
+        self._pid = 0
         self.weight = 0
 
     def keep(self, objects: Iterable[GitObject]) -> tuple[GitObject, ...]:
@@ -44,6 +45,7 @@ class LargeObjects:
         Raises:
             StateWriteError: the disk refused; nothing was changed.
         """
+        self._pid = os.getpid()
         kept = tuple(map(self._keep, objects))
         if self._fresh:
             with self._refused():
@@ -57,10 +59,12 @@ class LargeObjects:
     def drop(self, *, unknown: bool) -> None:
         """Removes the files that no record names; where that is `unknown`, recovery may need them."""
         fresh, self._fresh = self._fresh, []
-        if not unknown:
-            for path in fresh:
-                with contextlib.suppress(OSError):
-                    files.remove(path)
+        if unknown or os.getpid() != self._pid:  # a forked child's parent goes on with them
+            return
+        for path in fresh:
+            with contextlib.suppress(OSError):
+                self.weight -= os.stat(path).st_size
+                files.remove(path)
 
     def weigh(self) -> None:
         """Sees how much there is."""
@@ -88,13 +92,14 @@ class LargeObjects:
 def sweep(directory: Path, needed: Iterable[GitObject]) -> None:
     """Removes all files of large objects in `directory` but those of the `needed` ones. Under the state's lock.
 
-    Raises:
-        OSError: the disk refused.
+    What the disk refuses to remove is waste, which the next one tries again.
     """
     kept = {made.held.name for made in needed if not isinstance(made.held, bytes)}
-    for name in names_in(directory):
-        if name not in kept:
-            files.remove(directory / name)
+    with contextlib.suppress(OSError):
+        for name in names_in(directory):
+            if name not in kept:
+                with contextlib.suppress(OSError):
+                    files.remove(directory / name)
 
 
 def names_in(directory: Path) -> list[str]:

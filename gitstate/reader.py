@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from gitstate import codec, files
 from gitstate.draft import FAILURES
-from gitstate.errors import StateError, gone, store_unreadable, unreadable
+from gitstate.errors import StateError, StateReadError, gone, store_unreadable, unreadable
 from gitstate.finding import Finding, Remedy
 from gitstate.journal import NOWHERE, Mark, read_all
 from gitstate.record import Record, RefChange, Standing, merge, standing
@@ -204,6 +204,13 @@ class Reader:
 
     def _unplaced(self) -> bytes | None:
         """What the state file will hold when everything is in place; None where it does."""
+        try:
+            return self._pending_content()
+        except StateReadError:
+            # A large object's file goes when a checkpoint has packed it: then everything is in place now.
+            return self._pending_content()
+
+    def _pending_content(self) -> bytes | None:
         behind = self.look()
         return self._effects.pending_content(behind) if behind else None
 

@@ -11,7 +11,6 @@ A large object's are in a file in the journal's directory, and the record has th
 from __future__ import annotations
 
 import json
-import os
 import re
 import struct
 from dataclasses import dataclass, field
@@ -52,12 +51,11 @@ class GitObject(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many bytes those are.
-
-        Raises:
-            OSError: as `loose`.
-        """
-        return len(self.held) if isinstance(self.held, bytes) else os.stat(self.held).st_size
+        """How many bytes those are; 0 where they are in a file that has gone."""
+        if isinstance(self.held, bytes):
+            return len(self.held)
+        found = files.identity(self.held)
+        return found.size if found else 0
 
 
 class RefChange(NamedTuple):

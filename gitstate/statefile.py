@@ -77,6 +77,7 @@ class StateFile:
         self._layout = layout
         self._ledger = ledger
         self._known: Known | None = None
+        self._passed: dict[str, object] = {}
         self._staged: NewFile | None = None
 
     def find(self) -> Found:
@@ -96,9 +97,8 @@ class StateFile:
         known = self._known
         if known is None or known.encoded.content != content:
             blob = blob_id(content)
-            # A large one is not kept: this is it.
-            same = known is not None and known.blob == blob
-            known = Known(Encoded(content), blob, known.passed) if known and same else None
+            passed = self._passed.get(blob)
+            known = Known(Encoded(content), blob, passed) if passed is not None else None
         else:
             blob, content = known.blob, known.encoded.content  # the same bytes once, not twice
         foreign = blob != self._ledger.now.state
@@ -106,9 +106,9 @@ class StateFile:
 
     def know(self, known: Known) -> None:
         """Remembers what the current state was made from; of a large one only whether it has passed."""
-        if len(known.encoded.content) > codec.MAX_REMEMBERED:
-            known = Known(Encoded(b""), known.blob, known.passed)
-        self._known = known
+        large = len(known.encoded.content) > codec.MAX_REMEMBERED
+        self._known = None if large else known
+        self._passed = {known.blob: known.passed} if large else {}
 
     def stage(self, content: bytes, found: Found) -> None:
         """Begins to write what a draft will say the state is, so that the disk is at work meanwhile.

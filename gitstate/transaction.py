@@ -118,8 +118,6 @@ class StateTransaction:
         if changed:
             writer.store.file.stage(content, found)
         passed = self._check(encoded, found.known)
-        if len(content) > codec.MAX_REMEMBERED:
-            encoded.document = None  # nobody will take it, and it is several times as large
         self._refuse_fork()  # a validator is a stranger's
         draft = writer.draft(found)
         if changed:

@@ -1,5 +1,6 @@
 """Deltas, judged by dulwich and by stock Git: whatever they are made of, and as small as matching lines can make them."""
 
+import contextlib
 import hashlib
 import json
 import struct
@@ -17,6 +18,7 @@ from oracle import GIT, needs_git
 
 from gitstate.repository.delta import apply_delta, make_delta
 from gitstate.repository.objects import blob_id
+from gitstate.repository.packfile import PackFile
 
 LINES = st.lists(
     st.sampled_from([b"", b"a", b"bb", b'    "status": "success",', b"}", b"x" * 40])
@@ -120,6 +122,29 @@ def test_a_document_without_line_breaks_costs_what_was_added() -> None:
     delta = make_delta(base, base[:-1] + b', "last": {}}')
 
     assert len(delta) < 40
+
+
+@needs_git
+def test_a_pack_whose_objects_are_longer_when_they_are_compressed_is_read(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 20
+    deflating = zlib.compressobj(0)
+    flushed = [
+        deflating.compress(content[at : at + 50]) + deflating.flush(zlib.Z_SYNC_FLUSH)
+        for at in range(0, len(content), 50)
+    ]
+    header = bytes(pack_object_header(3, None, len(content), SHA1))
+    path = tmp_path / "one.pack"
+    path.write_bytes(_pack([header + b"".join((*flushed, deflating.flush()))]))
+    command = [GIT or "git", "index-pack", "--strict", path.name]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+
+    with contextlib.closing(PackFile(path)) as pack:
+        (raw,) = pack.objects()
+        ((_, held),) = pack.held(pack.index.names)
+
+    assert raw.content == content
+    assert held is not None
+    assert zlib.decompress(held.compressed) == content
 
 
 @needs_git

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -138,15 +140,75 @@ def test_who_cannot_recover_answers_from_it(path: Path) -> None:
 
     assert fork(work).wait() == KILLED
     leave(state)
-    lock = StateLock(path.with_name("pipeline.json.lock"))
-    lock.acquire(0, "test")
-    state = fresh(path)
-    try:
-        assert state.read() == {"n": 2}
-        # Packed by somebody else just now: then it is in place.
+    with _locked(path):
+        assert fresh(path).read() == {"n": 2}
         for each in _beside(path):
             each.unlink()
-        assert fresh(path).read() == {"n": 1}
+        with pytest.raises(StateReadError) as caught:
+            fresh(path).read()
+    assert caught.value.code == "journal-damaged"
+
+
+@pytest.mark.usefixtures("every_object")
+def test_who_cannot_recover_and_finds_that_it_was_packed_meanwhile_reads_the_state_file(
+    path: Path,
+) -> None:
+    state = PipelineState(path)
+    state.write({"n": 1})
+
+    def die(tell: Tell) -> None:
+        with dying_before(replaces_state):
+            state.write({"n": 2})
+
+    assert fork(die).wait() == KILLED
+    leave(state)
+    lock = StateLock(path.with_name("pipeline.json.lock"))
+    lock.acquire(0, "test")
+    opened = []
+
+    def checkpoint(call: Call) -> None:
+        if not opened and call.target.endswith(".object"):
+            opened.append(call)
+            lock.release()
+            assert fork(lambda tell: fresh(path).checkpoint()).wait() == 0
+
+    with file_calls(before=checkpoint, reading=True):
+        assert fresh(path).read() == {"n": 2}
+    assert opened
+    assert not _beside(path)
+
+
+@pytest.mark.usefixtures("every_object")
+def test_a_child_that_is_forked_meanwhile_leaves_the_files_to_its_parent(path: Path) -> None:
+    state = PipelineState(path)
+    state.write({"n": 1})
+    children = []
+
+    def fork_and_end(call: Call) -> None:
+        if not children and call.name == "open" and call.target.endswith(".object"):
+            children.append(os.fork())
+            if not children[0]:
+                raise SystemExit
+            os.waitpid(children[0], 0)
+
+    try:
+        with file_calls(after=fork_and_end):
+            state.write({"n": 2})
+    except SystemExit:
+        os._exit(0)
+
+    assert children
+    assert state.verify().ok
+    assert counted(version.read() for version in state.log()) == [2, 1]
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Somebody else has the lock."""
+    lock = StateLock(path.with_name("pipeline.json.lock"))
+    lock.acquire(0, "test")
+    try:
+        yield
     finally:
         lock.release()
 
@@ -258,7 +320,7 @@ def test_what_is_nowhere_any_more_is_an_error_with_a_name(path: Path) -> None:
 
 
 @pytest.mark.usefixtures("every_object")
-@pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone", "folder", "loop"])
 def test_damage_is_told_and_mended_as_far_as_anything_is_left(path: Path, damage: str) -> None:
     state = PipelineState(path)
     for number in (1, 2):
@@ -269,8 +331,15 @@ def test_damage_is_told_and_mended_as_far_as_anything_is_left(path: Path, damage
         content[len(content) // 2] ^= 0xFF
         each.chmod(0o600)
         each.unlink()  # the repository's is left as it was
-        if damage != "gone":
-            each.write_bytes(content if damage == "flip" else content[:10])
+        match damage:
+            case "flip":
+                each.write_bytes(content)
+            case "cut":
+                each.write_bytes(content[:10])
+            case "folder":
+                each.mkdir()
+            case "loop":
+                each.symlink_to(each.name)
     state = fresh(path)
 
     problems = state.verify().problems
@@ -280,6 +349,36 @@ def test_damage_is_told_and_mended_as_far_as_anything_is_left(path: Path, damage
     assert state.verify().ok
     assert state.read() == {"n": 2}
     assert counted(version.read() for version in state.log()) == [2, 1]
+
+
+@pytest.mark.usefixtures("every_object")
+def test_what_the_repository_has_is_packed_though_the_file_has_gone(path: Path) -> None:
+    state = PipelineState(path)
+    for number in (1, 2):
+        state.write({"n": number})
+    for each in _beside(path):
+        each.unlink()
+
+    state.checkpoint()
+
+    assert state.verify().ok
+    assert counted(version.read() for version in state.log()) == [2, 1]
+
+
+@pytest.mark.usefixtures("of_any_size")
+def test_a_state_file_that_somebody_has_emptied_is_taken_for_no_state_that_was_there(
+    path: Path,
+) -> None:
+    state = PipelineState(path)
+    state.write({"n": 1})
+    path.write_bytes(b"")
+
+    with pytest.raises(StateReadError):
+        state.write({"n": 2})
+    state.restore_backup("HEAD")
+
+    assert state.read() == {"n": 1}
+    assert list((state.git_dir / "refs" / "corrupt").iterdir())
 
 
 @pytest.mark.usefixtures("every_object")

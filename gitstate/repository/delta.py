@@ -16,6 +16,7 @@ from gitstate.difference import common_head, common_tail
 
 _MAX_COPY: Final = 0xFFFFFF
 _MAX_INSERT: Final = 127
+_MAX_SHIFT: Final = 63
 _NO_LENGTH: Final = 0x10000
 """Bytes that a copy takes whose length is left out."""
 
@@ -188,3 +189,5 @@ def _read_size(delta: bytes, at: int) -> tuple[int, int]:
         shift += 7
         if byte < 0x80:
             return number, at
+        if shift > _MAX_SHIFT:
+            raise ValueError("a delta has a size that no object has")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
 import stat
+import threading
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -32,6 +34,12 @@ _SHORT: Final = 512
 """Bytes up to which an object is stored as it is: a transaction's tree and commit, which one block holds either way."""
 
 _STORED: Final = 0
+
+_WORTH_A_THREAD: Final = 4 * 1024 * 1024
+"""Bytes from which on hashing beside compressing spares more than a thread costs."""
+
+_NO_FILE: Final = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL)
+"""There is no file, or something else in its place."""
 
 _LONGEST_HEADER: Final = 32
 MOST_INFLATED: Final = 1032
@@ -186,8 +194,12 @@ def checked_loose(made: GitObject) -> Raw | None:
     """
     try:
         raw = unpack_loose(made)
-    except (zlib.error, FileNotFoundError):
+    except zlib.error:
         return None
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            return None
+        raise
     return raw if object_id(raw.kind, raw.content) == made.id else None
 
 
@@ -211,10 +223,23 @@ def object_id(kind: bytes, content: bytes) -> str:
 
 
 def _make(kind: bytes, content: bytes) -> GitObject:
+    header = _header(kind, content)
+    digest = hashlib.sha1(header, usedforsecurity=False)
+    beside = None
+    if len(content) > _WORTH_A_THREAD:
+        beside = threading.Thread(target=digest.update, args=(content,))
+        try:
+            beside.start()
+        except RuntimeError:  # too many of them, or the interpreter is on its way out
+            beside = None
     # One behind the other, as a copy of both together would be one more of a large content.
     compressor = zlib.compressobj(_FASTEST if len(content) > _SHORT else _STORED)
-    parts = compressor.compress(_header(kind, content)), compressor.compress(content)
-    return GitObject(object_id(kind, content), b"".join((*parts, compressor.flush())))
+    parts = compressor.compress(header), compressor.compress(content), compressor.flush()
+    if beside is not None:
+        beside.join()
+    else:
+        digest.update(content)
+    return GitObject(digest.hexdigest(), b"".join(parts))
 
 
 def _header(kind: bytes, content: bytes) -> bytes:

@@ -249,9 +249,23 @@ class PackFile:
         inflating = zlib.decompressobj()
         content = inflating.decompress(piece, 1)
         content += inflating.flush(size)
-        if not inflating.eof:
-            raise ValueError("it ends in the middle of an object")
-        return content, piece[: len(piece) - len(inflating.unused_data)]
+        if inflating.eof:
+            return content, piece[: len(piece) - len(inflating.unused_data)]
+        return self._inflated_on(at, size)
+
+    def _inflated_on(self, at: int, size: int) -> tuple[bytes, bytes]:
+        """As `_inflated`, of what is longer when it is compressed, as some compressors leave it."""
+        inflating = zlib.decompressobj()
+        content, compressed = bytearray(), bytearray()
+        while not inflating.eof:
+            piece = self._bytes(at + len(compressed), _AT_ONCE)
+            if not piece:
+                raise ValueError("it ends in the middle of an object")
+            compressed += piece
+            content += inflating.decompress(piece)
+            if len(content) > size:
+                raise ValueError("an object has another size than its header says")
+        return bytes(content), bytes(compressed[: len(compressed) - len(inflating.unused_data)])
 
     def _bytes(self, at: int, length: int) -> bytes:
         """So many bytes, fewer at the end of the file; what comes next is read with them."""
