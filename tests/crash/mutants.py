@@ -587,10 +587,17 @@ MUTANTS: Final = {
     ),
     "a large object goes with an interrupted transaction that has happened": Mutant(
         "large.py",
-        "        if not unknown:\n",
-        "        if True:\n",
+        "        if unknown or os.getpid()",
+        "        if os.getpid()",
         "tests/test_large.py",
         "interrupt",
+    ),
+    "a forked child takes its parent's large object": Mutant(
+        "large.py",
+        "        if unknown or os.getpid() != self._pid:",
+        "        if unknown:",
+        "tests/test_large.py",
+        "forked",
     ),
     "the other name of a large object stays": Mutant(
         "repository/loose.py",
