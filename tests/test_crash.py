@@ -327,7 +327,7 @@ WORKLOADS = {
     "close": Workload(_many_versions, lambda state, ack: state.close()),
     "large objects": Workload(_large_objects, _transact, [[{"n": 4}]]),
     "checkpoint of large objects": Workload(
-        _large_objects_and_a_pack, lambda state, ack: state.checkpoint()
+        _large_objects_and_a_pack, lambda state, ack: state.checkpoint(), stride=3
     ),
     "prune": Workload(
         _more_than_the_window,

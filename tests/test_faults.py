@@ -139,8 +139,10 @@ WORKS = {
         stride=5,
     ),
     "checkpoint": Work(lambda state: _counts(state, 1, 2), lambda state: state.checkpoint(), []),
-    "large objects": Work(_large_objects, _transact, [{"n": 3}]),
-    "checkpoint of large objects": Work(_large_objects, lambda state: state.checkpoint(), []),
+    "large objects": Work(_large_objects, _transact, [{"n": 3}], stride=3),
+    "checkpoint of large objects": Work(
+        _large_objects, lambda state: state.checkpoint(), [], stride=3
+    ),
     "close": Work(lambda state: _counts(state, 1, 2), lambda state: state.close(), []),
     "prune": Work(_name_and_go_on, _prune, [], window=0, then=_find_the_name, stride=5),
     "name taken away": Work(

@@ -251,9 +251,9 @@ class PackFile:
         content += inflating.flush(size)
         if inflating.eof:
             return content, piece[: len(piece) - len(inflating.unused_data)]
-        return self._inflated_on(at, size)
+        return self._inflated_on(at)
 
-    def _inflated_on(self, at: int, size: int) -> tuple[bytes, bytes]:
+    def _inflated_on(self, at: int) -> tuple[bytes, bytes]:
         """As `_inflated`, of what is longer when it is compressed, as some compressors leave it."""
         inflating = zlib.decompressobj()
         content, compressed = bytearray(), bytearray()
@@ -263,8 +263,6 @@ class PackFile:
                 raise ValueError("it ends in the middle of an object")
             compressed += piece
             content += inflating.decompress(piece)
-            if len(content) > size:
-                raise ValueError("an object has another size than its header says")
         return bytes(content), bytes(compressed[: len(compressed) - len(inflating.unused_data)])
 
     def _bytes(self, at: int, length: int) -> bytes:

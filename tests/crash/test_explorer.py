@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 # Of each workload.
-STATES, RECOVERIES = 930, 110
+STATES, RECOVERIES = 880, 106
 LEAST_STATES = 700
 """What every workload has; the shortest have not many more."""
 
