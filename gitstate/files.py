@@ -24,6 +24,8 @@ _CLOEXEC: Final = getattr(os, "O_CLOEXEC", 0)
 _NONBLOCK: Final = getattr(os, "O_NONBLOCK", 0)
 _NOFOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
 _READ_SIZE: Final = 64 * 1024
+_NOT_THERE: Final = {errno.ENOENT, errno.ENOTDIR}
+_SOMETHING_ELSE: Final = {errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENXIO}
 
 NETWORK_FILESYSTEMS: Final = frozenset(
     {
@@ -288,6 +290,11 @@ def remove(path: Path | str) -> None:
 def token() -> str:
     """Sixteen hex digits that no other file name has."""
     return os.urandom(8).hex()  # as `secrets` has it, which takes longer to import than this module
+
+
+def is_damage(error: OSError) -> bool:
+    """Whether the system says that a file is missing, or something else in its place, and not that it will not tell."""
+    return error.errno in _NOT_THERE | _SOMETHING_ELSE
 
 
 class Refused:

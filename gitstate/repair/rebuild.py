@@ -19,7 +19,7 @@ from gitstate.errors import StateReadError
 from gitstate.record import GitObject
 from gitstate.repository import Repository
 from gitstate.repository.checkouts import checkouts, named_by
-from gitstate.repository.frame import content_of, faults, is_damage, is_refusal
+from gitstate.repository.frame import content_of, faults, is_refusal
 from gitstate.repository.objects import Raw, checked_loose
 from gitstate.repository.packfile import PackFile
 from gitstate.repository.packs import Packs
@@ -225,7 +225,7 @@ def _in_folder(folder: Path, names: re.Pattern[str] = _ANY) -> Iterator[Path]:
     try:
         found = sorted(os.listdir(folder))
     except OSError as error:
-        if not is_damage(error):
+        if not files.is_damage(error):
             raise
         return
     yield from (folder / name for name in found if names.fullmatch(name))
@@ -241,7 +241,7 @@ def _names_in(path: Path) -> Collection[bytes] | None:
                 pass
             return pack.index.names
     except OSError as error:
-        if not is_damage(error):
+        if not files.is_damage(error):
             raise
     except Exception:  # noqa: BLE001  zlib and dulwich raise whatever they trip over (PITFALLS D9)
         return None

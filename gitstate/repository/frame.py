@@ -5,7 +5,6 @@ Source of the formats: gitrepository-layout(5), git-config(1).
 
 from __future__ import annotations
 
-import errno
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -22,8 +21,6 @@ CONFIG: Final = b"[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tba
 
 _FOLDERS: Final = ("", "objects", "objects/pack", "refs")
 _ID: Final = re.compile(rb"[0-9a-f]{40}")
-_NOT_THERE: Final = {errno.ENOENT, errno.ENOTDIR}
-_SOMETHING_ELSE: Final = {errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENXIO}
 
 
 class Fault(NamedTuple):
@@ -78,20 +75,15 @@ def content_of(path: Path | str) -> bytes | None:
     try:
         return files.read(path)[0]
     except OSError as error:
-        if is_damage(error):
+        if files.is_damage(error):
             return None
         raise
-
-
-def is_damage(error: OSError) -> bool:
-    """Whether the system says that a file is missing, or something else in its place, and not that it will not tell."""
-    return error.errno in _NOT_THERE | _SOMETHING_ELSE
 
 
 def is_refusal(error: BaseException) -> bool:
     """Whether an error says that the system will not tell, so that nothing is known to be damaged."""
     cause = error if isinstance(error, OSError) else error.__cause__
-    return isinstance(cause, OSError) and not is_damage(cause)
+    return isinstance(cause, OSError) and not files.is_damage(cause)
 
 
 def _names_something(git_dir: Path, head: bytes) -> bool:

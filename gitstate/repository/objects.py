@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import re
 import stat
@@ -11,7 +10,7 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from gitstate import trailers
+from gitstate import files, trailers
 from gitstate.first_use import FIRST_USE
 from gitstate.record import GitObject
 
@@ -36,10 +35,7 @@ _SHORT: Final = 512
 _STORED: Final = 0
 
 _WORTH_A_THREAD: Final = 4 * 1024 * 1024
-"""Bytes from which on hashing beside compressing spares more than a thread costs."""
-
-_NO_FILE: Final = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL)
-"""There is no file, or something else in its place."""
+"""Bytes from which on hashing goes beside compressing, in a thread: of 5 MB that spares 2 of 11 ms."""
 
 _LONGEST_HEADER: Final = 32
 MOST_INFLATED: Final = 1032
@@ -197,7 +193,7 @@ def checked_loose(made: GitObject) -> Raw | None:
     except zlib.error:
         return None
     except OSError as error:
-        if error.errno in _NO_FILE:
+        if files.is_damage(error):
             return None
         raise
     return raw if object_id(raw.kind, raw.content) == made.id else None
