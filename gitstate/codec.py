@@ -138,6 +138,10 @@ def _encoded_plain(document: object) -> Encoded | None:
     """What a document of plain JSON values encodes to; None where each value has to be looked at."""
     if type(document) is not dict:
         return None
+    # marshal takes Python's own plain types and nothing else, so no value can lie about itself; of those, what is not
+    # JSON comes back from the parser as something else (PITFALLS J1 to J5). Together that costs as much as a walk in
+    # Python over all values, proves more, and makes the copy that is kept; of a large document none is. Only where it
+    # fails a careful walk looks for the culprit.
     try:
         marshal.dumps(document)
         content = to_json(document, indent=2) + b"\n"

@@ -198,8 +198,6 @@ def _content(record: Record) -> bytes:
     made = next(made for made in record.objects if made.id == state.blob)
     try:
         return unpack_loose(made).content
-    except (
-        zlib.error,
-        FileNotFoundError,
-    ) as error:  # of a large one: else the record would not be whole
+    except (zlib.error, FileNotFoundError) as error:
+        # Of a large one: else the record would not be whole.
         raise journal_damaged(Path(str(made.held)), str(error)) from error

@@ -26,16 +26,17 @@ if TYPE_CHECKING:
     from gitstate.layout import Layout
 
 
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
 
-def _typed(method: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+def _typed(method: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
     """Turns what the system says to a reader into a typed error."""
 
     # No context manager: two of those cost a third of a small read.
     @wraps(method)
-    def typed(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+    def call(*arguments: _Arguments.args, **options: _Arguments.kwargs) -> _Result:
+        """The method, with typed errors."""
         try:
             return method(*arguments, **options)
         except StateError:
@@ -43,7 +44,7 @@ def _typed(method: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
         except OSError as error:
             raise store_unreadable(Path(error.filename or ".pipeline"), error) from error
 
-    return typed
+    return call
 
 
 class Reader:

@@ -145,9 +145,8 @@ class StateTransaction:
             return None
         part = encoded.document
         if part is None and encoded.plain:
-            part = (
-                self.data
-            )  # as good as a copy: the default schema, which alone looks at it, changes nothing
+            # As good as a copy: the default schema, which alone looks at it, changes nothing.
+            part = self.data
         if known is not None and known.passed is validate and part is not None:
             part = encoded.difference(known.encoded).part_of(part)
         return validate if validate(encoded.content, part=part) else None

@@ -466,8 +466,7 @@ class Repository:
         try:
             return unpack_loose(made)
         except FileNotFoundError:
-            return self._objects.read(
-                made.id
-            )  # a large one, which a checkpoint has packed meanwhile
+            # A large one, which a checkpoint has packed meanwhile.
+            return self._objects.read(made.id)
         except (zlib.error, OSError) as error:
             raise self._objects.damaged(made.id, str(error)) from error

@@ -181,6 +181,7 @@ class PackFile:
             if tips.keys() >= _OF_A_VERSION:
                 break  # another large one beside these would be one too many
         self._recent.clear()
+        self._last.clear()
         self._recent_size = 0
         return tips
 
