@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,7 @@ from oracle import (
     loose_objects,
     moves_branch,
     needs_git,
+    recorded_calls,
     replaces_state,
 )
 
@@ -48,6 +49,17 @@ def _beside(path: Path) -> list[Path]:
 def _noise(number: int) -> dict[str, object]:
     """A state that hardly compresses."""
     return {"n": number, "noise": os.urandom(700_000).hex()}
+
+
+def _write_and_die(state: PipelineState, death: Callable[[Call], bool]) -> None:
+    """A child writes n = 2, and is killed before the first call that `death` accepts."""
+
+    def work(tell: Tell) -> None:
+        with dying_before(death):
+            state.write({"n": 2})
+
+    assert fork(work).wait() == KILLED
+    leave(state)
 
 
 @needs_git
@@ -81,6 +93,19 @@ def test_a_large_object_goes_when_it_is_packed(path: Path) -> None:
     git(state, "fsck", "--strict")
 
 
+def test_a_large_state_is_flushed_four_times(path: Path) -> None:
+    """The state file, the object's file and its name, and the record."""
+    state = PipelineState(path)
+    for number in (1, 2):
+        state.write(_noise(number))
+    calls, recording = recorded_calls()
+
+    with recording:
+        state.write(_noise(3))
+
+    assert [call.name for call in calls if "sync" in call.name] == ["fsync"] * 3 + ["fdatasync"]
+
+
 def test_large_states_fall_due_for_a_checkpoint_though_the_journal_is_short(path: Path) -> None:
     state = PipelineState(path, max_backups=None)
     for number in range(12):
@@ -97,16 +122,11 @@ def test_a_small_object_is_in_the_journal(path: Path) -> None:
 
 @pytest.mark.usefixtures("every_object")
 @pytest.mark.parametrize("death", [replaces_state, moves_branch])
-def test_whoever_comes_after_a_kill_finds_it(path: Path, death: object) -> None:
+def test_whoever_comes_after_a_kill_finds_it(path: Path, death: Callable[[Call], bool]) -> None:
     state = PipelineState(path)
     state.write({"n": 1})
 
-    def work(tell: Tell) -> None:
-        with dying_before(death):
-            state.write({"n": 2})
-
-    assert fork(work).wait() == KILLED
-    leave(state)
+    _write_and_die(state, death)
     state = fresh(path)
 
     assert state.read() == {"n": 2}
@@ -134,12 +154,7 @@ def test_who_cannot_recover_answers_from_it(path: Path) -> None:
     state = PipelineState(path)
     state.write({"n": 1})
 
-    def work(tell: Tell) -> None:
-        with dying_before(replaces_state):
-            state.write({"n": 2})
-
-    assert fork(work).wait() == KILLED
-    leave(state)
+    _write_and_die(state, replaces_state)
     with _locked(path):
         assert fresh(path).read() == {"n": 2}
         for each in _beside(path):
@@ -156,12 +171,7 @@ def test_who_cannot_recover_and_finds_that_it_was_packed_meanwhile_reads_the_sta
     state = PipelineState(path)
     state.write({"n": 1})
 
-    def die(tell: Tell) -> None:
-        with dying_before(replaces_state):
-            state.write({"n": 2})
-
-    assert fork(die).wait() == KILLED
-    leave(state)
+    _write_and_die(state, replaces_state)
     lock = StateLock(path.with_name("pipeline.json.lock"))
     lock.acquire(0, "test")
     opened = []
@@ -386,12 +396,7 @@ def test_a_state_that_only_a_damaged_file_holds_is_an_error_with_a_name(path: Pa
     state = PipelineState(path)
     state.write({"n": 1})
 
-    def work(tell: Tell) -> None:
-        with dying_before(replaces_state):
-            state.write({"n": 2})
-
-    assert fork(work).wait() == KILLED
-    leave(state)
+    _write_and_die(state, replaces_state)
     for each in path.parent.glob(".pipeline.json.*.tmp"):
         each.unlink()
     for each in _beside(path):

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -48,6 +49,7 @@ from gitstate.repository import (
     make_tree,
 )
 from gitstate.repository.index import Index, encode_index
+from gitstate.repository.objects import unpack_loose
 from gitstate.repository.packing import MAX_DEPTH
 from gitstate.repository.packs import MAX_PACKS
 from gitstate.store import BRIEF
@@ -163,6 +165,30 @@ def test_a_commit_of_somebody_else_is_an_error_with_a_name(
         repository.commit(made.id)
 
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize("threads", ["that begin late", "none"])
+def test_a_large_object_has_the_id_of_its_content(
+    threads: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def late(self: threading.Thread) -> None:
+        time.sleep(0.5)
+        run(self)
+
+    run = threading.Thread.run
+    if threads == "none":
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+    else:
+        monkeypatch.setattr(threading.Thread, "run", late)
+    content = b'{\n  "n": 1\n}\n' * 400_000
+
+    made = make_blob(content)
+
+    assert made.id == hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    assert unpack_loose(made) == (made.id, b"blob", content)
 
 
 def test_a_blob_in_the_place_of_a_commit_is_an_error_with_a_name(repository: Repository) -> None:
