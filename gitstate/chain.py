@@ -17,6 +17,7 @@ Row 0 is zeros.
 from __future__ import annotations
 
 import contextlib
+import heapq
 import os
 import struct
 import zlib
@@ -24,8 +25,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from gitstate import files
-from gitstate.draft import ARCHIVE, BACKUPS
+from gitstate import files, trailers
+from gitstate.draft import ARCHIVE, BACKUPS, is_join
 from gitstate.errors import StateError, StateReadError, VersionNotFoundError, VersionPrunedError
 
 if TYPE_CHECKING:
@@ -83,15 +84,37 @@ class Chain:
             head = commit.parents[0] if goes_on else None
 
     def trail(self, tip: str | None) -> Iterator[Commit]:
-        """The commit `tip` and all before it, newest first, of a ref that is not the branch; none for None.
+        """The lines that `tip`, of a ref of the audit trail, leads to, each once, newest first; none for None.
 
         Raises:
             StateReadError: one is missing or damaged; raised when the walk comes to it.
         """
         while tip is not None:
             commit = self._repository.commit(tip)
+            if is_join(commit):
+                yield from self._joined(commit)
+                return
             yield commit
             tip = commit.parents[0] if commit.parents else None
+
+    def descends(self, tip: str, other: str) -> bool:
+        """Whether `tip`, of a ref of the audit trail, leads to `other`, a commit that is there.
+
+        Behind lines of an older version nobody looks. Where the numbers began anew, as behind a repair that found no
+        version, it may be wrong, and says no.
+
+        Raises:
+            StateReadError: a commit that must be read is missing or damaged.
+        """
+        if tip == other:
+            return True
+        oldest = self._repository.commit(other).note.serial
+        for commit in self._led_to(self._repository.commit(tip)):
+            if other in commit.parents:
+                return True
+            if commit.note.serial < oldest and not is_join(commit):
+                return False
+        return False
 
     def oldest(self) -> int:
         """The number of the oldest version that is kept along the branch; 1 where nothing was pruned."""
@@ -205,6 +228,32 @@ class Chain:
                 if (row := _read(file, serial)) is not None:
                     found[row.id] = serial
         return found
+
+    def _joined(self, join: Commit) -> Iterator[Commit]:
+        """The lines that a join leads to, each once, newest first."""
+        # One that a repair has put behind another has another id from then on.
+        told: set[bytes] = set()
+        for commit in self._led_to(join):
+            line = trailers.encode(commit.note)
+            if line not in told and not is_join(commit):
+                told.add(line)
+                yield commit
+
+    def _led_to(self, tip: Commit) -> Iterator[Commit]:
+        """`tip`, and all that it leads to, each once, the newest of those that are ahead first."""
+        seen = {tip.id}
+        ahead = [(False, 0, timedelta(), tip.id, tip)]
+        while ahead:
+            *_, commit = heapq.heappop(ahead)
+            yield commit
+            for parent in commit.parents:
+                if parent not in seen:
+                    seen.add(parent)
+                    found = self._repository.commit(parent)
+                    note = found.note
+                    # What is behind a join may be newer than that, by another clock.
+                    order = not is_join(found), -note.serial, _EPOCH - note.time
+                    heapq.heappush(ahead, (*order, parent, found))
 
     def _walked_to(
         self, newest: Commit, start: Commit, wanted: Callable[[Commit], bool]

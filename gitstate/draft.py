@@ -45,6 +45,11 @@ def backups_among(refs: Mapping[str, str]) -> dict[str, str]:
     return {name[len(BACKUPS) :]: at for name, at in refs.items() if name.startswith(BACKUPS)}
 
 
+def is_join(commit: Commit) -> bool:
+    """Whether a commit of the audit trail is no line of it, but says that what others noted belongs to it as well."""
+    return len(commit.parents) > 1
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """The newest version: its commit, and the blob id of its state."""
@@ -133,10 +138,40 @@ class Draft:
         tree = make_tree({})
         serial = self.head.commit.note.serial if self.head else 0
         note = self._note(operation, serial, changed_keys, message, extra)
-        parent = self._ref(ref)
+        parent = self.at(ref)
         made = make_commit(tree.id, (parent,) if parent else (), self._author, note)
         self._keep(tree, made)
         self._move(ref, made.id)
+
+    def join(self, ref: str, theirs: str, descends: Callable[[str, str], bool]) -> None:
+        """Sees that `ref` leads to all lines of the audit trail that `theirs` leads to, a commit that is there.
+
+        If neither is ahead of the other, as `descends` tells, a commit with both for parents comes on top, which is no line
+        itself. For whoever has either of them it is a step forward.
+        """
+        if not self.catch_up(ref, theirs, descends):
+            tree = make_tree({})
+            serial = self.head.commit.note.serial if self.head else 0
+            note = self._note("join", serial, (), "", None)
+            parents = filter(None, (self.at(ref), theirs))
+            made = make_commit(tree.id, tuple(parents), self._author, note)
+            self._keep(tree, made)
+            self._move(ref, made.id)
+
+    def catch_up(self, ref: str, theirs: str, descends: Callable[[str, str], bool]) -> bool:
+        """Whether `ref` leads to `theirs`, to where it is moved if that leads to all that the ref does."""
+        ours = self.at(ref)
+        if ours is not None and descends(ours, theirs):
+            return True
+        if ours is None or descends(theirs, ours):
+            self._move(ref, theirs)
+            return True
+        return False
+
+    def at(self, ref: str) -> str | None:
+        """Where a ref will be; None if there will be none."""
+        drafted = self._refs.get(ref)
+        return drafted.new if drafted else self._ref(ref)
 
     def add_aside(
         self,

@@ -1,0 +1,339 @@
+"""Joins: two machines share a history, and each has noted what the other does not know of."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from oracle import fresh, git, journal_of, needs_git
+from wrecks import loose_file, unpack
+
+from gitstate import PipelineState
+from gitstate.draft import FAILURES, UNVERSIONED
+
+pytestmark = needs_git
+
+ERRORS = (ZeroDivisionError, KeyError, IndexError, TypeError, ValueError)
+
+
+def note(state: PipelineState, *names: str) -> None:
+    """Notes failures, each by a name of its own."""
+    for name in names:
+        with pytest.raises(RuntimeError), state.transaction():
+            raise RuntimeError(name)
+
+
+def told(state: PipelineState) -> list[str]:
+    """The names of the failures, newest first."""
+    lines = state.get_transaction_history(None)
+    errors = [line["details"]["error"] for line in lines if not line["success"]]
+    return [error.removeprefix("RuntimeError: ") for error in errors]
+
+
+def at(state: PipelineState, ref: str) -> str:
+    return git(state, "rev-parse", ref).decode().strip()
+
+
+def parents(state: PipelineState, name: str) -> list[str]:
+    return git(state, "show", "-s", "--format=%P", name).decode().split()
+
+
+def twin(state: PipelineState, name: str = "other") -> PipelineState:
+    """The same state on another machine."""
+    state.checkpoint()
+    folder = state.path.parent.parent / name
+    shutil.copytree(state.path.parent, folder)
+    return fresh(folder / state.path.name)
+
+
+def join(state: PipelineState, other: PipelineState, ref: str = FAILURES) -> str:
+    """Has `state` take over what `other` has on a ref; gives where that is then."""
+    for each in (state, other):
+        each.checkpoint()
+    git(state, "fetch", "-q", "--no-write-fetch-head", str(other.git_dir), ref)
+    store = state._parts.store
+    with store.writing("join", 10):
+        draft = store.draft("somebody <somebody@example.org>")
+        draft.join(ref, at(other, ref), store.chain.descends)
+        if not draft.empty:
+            store.commit(draft, store.file.find(), None)
+    store.checkpoint(10)
+    return at(state, ref)
+
+
+def judge(state: PipelineState) -> None:
+    """Nothing is wrong, as we see it and as Git does."""
+    state = fresh(state.path)
+    assert state.verify().problems == ()
+    assert git(state, "fsck", "--strict", "--no-progress", "--no-dangling") == b""
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> PipelineState:
+    """A state with two versions, and a failure before each and behind them."""
+    (tmp_path / "ours").mkdir()
+    state = fresh(tmp_path / "ours/pipeline.json")
+    state.write({"n": 1})
+    note(state, "first")
+    state.write({"n": 2})
+    note(state, "second")
+    return state
+
+
+@pytest.fixture
+def theirs(ours: PipelineState) -> PipelineState:
+    """The same on another machine; each has noted two more failures, in turns."""
+    other = twin(ours)
+    note(ours, "ours 1")
+    note(other, "theirs 1")
+    note(ours, "ours 2")
+    note(other, "theirs 2")
+    return other
+
+
+NEWEST_FIRST = ["theirs 2", "ours 2", "theirs 1", "ours 1", "second", "first"]
+
+
+def test_what_two_machines_have_noted_is_one_trail_with_each_line_once(
+    ours: PipelineState, theirs: PipelineState
+):
+    ours.checkpoint()
+    theirs.checkpoint()
+    tips = [at(ours, FAILURES), at(theirs, FAILURES)]
+
+    tip = join(ours, theirs)
+
+    assert told(ours) == NEWEST_FIRST
+    assert [line["details"]["error"][14:] for line in ours.get_transaction_history(2)] == [
+        "theirs 2",
+        "ours 2",
+    ]
+    assert parents(ours, tip) == tips
+    assert git(ours, "show", "-s", "--format=%(trailers:key=Operation,valueonly)", tip).strip() == (
+        b"join"
+    )
+    assert git(ours, "ls-tree", tip) == b""
+    judge(ours)
+    # For the other machine that is a step forward.
+    git(ours, "push", "-q", str(theirs.git_dir), f"{tip}:{FAILURES}")
+
+
+def test_versions_and_lines_stand_in_their_order(ours: PipelineState, theirs: PipelineState):
+    join(ours, theirs)
+    ours.write({"n": 3})
+    note(ours, "last")
+
+    operations = [line["operation"] for line in ours.get_transaction_history(None)]
+
+    assert operations == [
+        "transaction_rollback",
+        "write_commit",
+        *["transaction_rollback"] * 5,
+        "write_commit",
+        "transaction_rollback",
+        "write_commit",
+    ]
+    assert told(ours) == ["last", *NEWEST_FIRST]
+    judge(ours)
+
+
+def test_who_has_all_of_the_others_changes_nothing(ours: PipelineState):
+    other = twin(ours)
+    note(ours, "more")
+    ours.checkpoint()
+    before = at(ours, FAILURES)
+
+    assert join(ours, other) == before
+    assert join(other, ours) == before
+    assert join(ours, ours) == before
+    assert told(ours) == told(other) == ["more", "second", "first"]
+    judge(other)
+
+
+def test_who_has_noted_nothing_takes_what_is_there(ours: PipelineState, tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    other = fresh(tmp_path / "empty/pipeline.json")
+    other.write({"n": 1})
+
+    assert join(other, ours) == at(ours, FAILURES)
+    judge(other)
+
+
+def test_once_joined_nothing_more_is_joined(ours: PipelineState, theirs: PipelineState):
+    tip = join(ours, theirs)
+
+    assert join(theirs, ours) == tip
+    assert join(ours, theirs) == tip
+    assert told(theirs) == NEWEST_FIRST
+
+
+def test_who_joins_looks_no_further_back_than_lines_of_the_version_before(tmp_path: Path):
+    (tmp_path / "ours").mkdir()
+    ours = fresh(tmp_path / "ours/pipeline.json")
+    ours.write({"n": 1})
+    note(ours, "first", "second")
+    ours.write({"n": 2})
+    other = twin(ours)
+    for state in (ours, other):
+        note(state, state.path.parent.name)
+    ours.checkpoint()
+    lost = at(ours, f"{FAILURES}~2")
+    ours.close()
+    unpack(ours)
+    loose_file(ours, lost).rename(tmp_path / "kept")
+    ours = fresh(ours.path)
+
+    join(ours, other)
+
+    assert len(ours.get_transaction_history(2)) == 2
+    (tmp_path / "kept").rename(ours.git_dir / "objects" / lost[:2] / lost[2:])
+    assert told(ours) == ["other", "ours", "second", "first"]
+    judge(ours)
+
+
+def test_both_may_join_at_once_and_again(ours: PipelineState, theirs: PipelineState):
+    third = twin(ours, "third")
+    for number in range(4):
+        join(ours, theirs)
+        note(ours, f"ours +{number}")
+        join(theirs, third)
+        note(theirs, f"theirs +{number}")
+        join(third, ours)
+        note(third, f"third +{number}")
+    join(theirs, third)
+    join(ours, theirs)
+
+    more = [
+        f"{who} +{number}" for number in range(3, -1, -1) for who in ("third", "theirs", "ours")
+    ]
+    assert told(ours) == [*more, *NEWEST_FIRST]
+    judge(ours)
+
+
+def test_a_line_called_join_is_a_line(ours: PipelineState, theirs: PipelineState):
+    with pytest.raises(ZeroDivisionError), ours.transaction(operation="join"):
+        _ = 1 / 0
+    join(ours, theirs)
+
+    assert len(told(ours)) == 7
+    assert ours.get_transaction_history(1)[0]["operation"] == "join_rollback"
+
+
+def test_changes_without_versions_are_joined_too(tmp_path: Path):
+    (tmp_path / "ours").mkdir()
+    path = tmp_path / "ours/pipeline.json"
+    fresh(path).write({"n": 1})
+    state = fresh(path, backup_before_write=False)
+    state.write({"n": 2})
+    other = fresh(twin(state).path, backup_before_write=False)
+    for each in (state, other):
+        each.write({"n": each.path.parent.name, each.path.parent.name: 1})
+
+    join(state, other, UNVERSIONED)
+
+    keys = [line["details"]["changed_keys"] for line in state.get_transaction_history(None)]
+    assert [sorted(each) for each in keys] == [["n", "other"], ["n", "ours"], ["n"], ["n"]]
+    judge(state)
+
+
+def test_a_clock_that_is_wrong_on_one_machine_loses_no_line_and_tells_none_twice(
+    ours: PipelineState, monkeypatch: pytest.MonkeyPatch
+):
+    """One that goes backwards, so that a line is older than what it was put behind."""
+    other = twin(ours)
+    start = datetime.now(UTC)
+
+    class Clock(datetime):
+        looks = 0
+
+        @classmethod
+        def now(cls, tz: object = None) -> datetime:
+            cls.looks += 1
+            return start + timedelta(hours=30 - cls.looks)
+
+    note(other, "theirs 1")
+    monkeypatch.setattr("gitstate.draft.datetime", Clock)
+    note(ours, "ours 1", "ours 2", "ours 3")
+    join(ours, other)
+    third = twin(ours, "third")
+    note(ours, "ours 4")
+    note(third, "third 1")
+    join(ours, third)
+
+    assert sorted(told(ours)) == sorted(
+        ["first", "second", "theirs 1", "ours 1", "ours 2", "ours 3", "ours 4", "third 1"]
+    )
+    judge(ours)
+
+
+@pytest.mark.parametrize("name", ["^1", "^2", "^2~1", "~1", ""])
+def test_verify_finds_what_is_missing_on_either_side(
+    name: str, ours: PipelineState, theirs: PipelineState
+):
+    join(ours, theirs)
+    ours.close()
+    unpack(ours)
+    lost = at(ours, FAILURES + name)
+    loose_file(ours, lost).unlink()
+
+    assert any(lost in problem for problem in fresh(ours.path).verify().problems)
+
+
+def test_verify_finds_a_line_that_is_no_commit_of_ours(ours: PipelineState, theirs: PipelineState):
+    tree = git(ours, "mktree", input=b"").decode().strip()
+    environment = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    made = git(ours, *environment, "commit-tree", tree, "-m", "foreign").decode().strip()
+    git(theirs, "fetch", "-q", str(ours.git_dir))
+    tip = join(ours, theirs)
+    foreign = git(
+        ours,
+        *environment,
+        "commit-tree",
+        tree,
+        "-p",
+        tip,
+        "-p",
+        made,
+        "-F",
+        "-",
+        input=message(ours),
+    )
+    ours.close()
+    git(ours, "update-ref", FAILURES, foreign.decode().strip())
+    journal_of(ours.path).unlink()
+
+    assert any("not a commit of gitstate" in line for line in fresh(ours.path).verify().problems)
+
+
+def message(state: PipelineState) -> bytes:
+    return git(state, "show", "-s", "--format=%B", FAILURES)
+
+
+def test_git_s_upkeep_and_a_prune_keep_all_lines(ours: PipelineState, theirs: PipelineState):
+    join(ours, theirs)
+    for number in range(3, 9):
+        ours.write({"n": number})
+    ours = fresh(ours.path, max_backups=1)
+
+    git(ours, "gc", "-q", "--prune=now")
+    ours.prune()
+    git(ours, "repack", "-adq")
+    git(ours, "prune", "--expire=now")
+
+    assert len(list(ours.log())) == 2
+    assert told(fresh(ours.path)) == NEWEST_FIRST
+    judge(ours)
+
+
+def test_a_bundle_holds_all_lines(ours: PipelineState, theirs: PipelineState, tmp_path: Path):
+    tip = join(ours, theirs)
+
+    ours.export_bundle(tmp_path / "all.bundle")
+
+    git(ours, "bundle", "verify", "-q", str(tmp_path / "all.bundle"))
+    copy = tmp_path / "copy.git"
+    git(ours, "clone", "-q", "--mirror", str(tmp_path / "all.bundle"), str(copy))
+    assert git(copy, "rev-list", "--count", FAILURES).strip() == b"7"
+    assert git(copy, "rev-parse", FAILURES).decode().strip() == tip
