@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from oracle import fresh, git, journal_of, needs_git
-from wrecks import loose_file, unpack
+from wrecks import judge_repaired, loose_file, unpack
 
 from gitstate import PipelineState
 from gitstate.draft import FAILURES, UNVERSIONED
@@ -337,3 +337,101 @@ def test_a_bundle_holds_all_lines(ours: PipelineState, theirs: PipelineState, tm
     git(ours, "clone", "-q", "--mirror", str(tmp_path / "all.bundle"), str(copy))
     assert git(copy, "rev-list", "--count", FAILURES).strip() == b"7"
     assert git(copy, "rev-parse", FAILURES).decode().strip() == tip
+
+
+# -- repair ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_joined_trail_that_is_whole_is_left_as_it_is(ours: PipelineState, theirs: PipelineState):
+    tip = join(ours, theirs)
+    ours.close()
+    unpack(ours)
+    loose_file(ours, "HEAD~1:pipeline.json").unlink()
+
+    report = fresh(ours.path).repair()
+
+    assert not any(FAILURES in line for line in report.lost)
+    assert at(ours, FAILURES) == tip
+    assert told(fresh(ours.path)) == NEWEST_FIRST
+    judge_repaired(ours.path, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "lost"),
+    [
+        ("", set()),
+        ("^1", {"ours 2"}),
+        ("^2", {"theirs 2"}),
+        ("^2~1", {"theirs 1"}),
+        ("~2", {"ours 1"}),
+        ("~3", {"second"}),
+        ("~4", {"first"}),
+    ],
+)
+@pytest.mark.parametrize("more", [False, True])
+def test_of_a_damaged_one_all_that_is_left_stays_of_both_sides(
+    more: bool, name: str, lost: set[str], ours: PipelineState, theirs: PipelineState
+):
+    damaged = at(ours, join(ours, theirs) + name)
+    expected = [each for each in NEWEST_FIRST if each not in lost]
+    if more:
+        note(ours, "on top")
+        expected.insert(0, "on top")
+    ours.close()
+    unpack(ours)
+    loose_file(ours, damaged).write_bytes(b"")
+
+    report = fresh(ours.path).repair()
+
+    assert [line for line in report.lost if FAILURES in line] == [f"{FAILURES}: some of its lines"]
+    assert told(fresh(ours.path)) == expected
+    assert git(ours, "rev-list", "--merges", FAILURES) == b""
+    judge_repaired(ours.path, {})
+
+
+def test_lines_that_somebody_has_a_name_for_are_ours_still(
+    ours: PipelineState, theirs: PipelineState
+):
+    join(ours, theirs)
+    ours.close()
+    unpack(ours)
+    git(ours, "update-ref", "refs/tags/theirs", f"{FAILURES}^2")
+    loose_file(ours, f"{FAILURES}~1").unlink()
+
+    fresh(ours.path).repair()
+
+    assert told(fresh(ours.path)) == [each for each in NEWEST_FIRST if each != "ours 2"]
+
+
+def test_another_repository_gives_the_other_side_back(
+    ours: PipelineState, theirs: PipelineState, tmp_path: Path
+):
+    tip = join(ours, theirs)
+    ours.close()
+    unpack(ours)
+    loose_file(ours, f"{FAILURES}^2").unlink()
+
+    report = fresh(ours.path).repair(theirs.git_dir)
+
+    assert report.ok
+    assert at(ours, FAILURES) == tip
+    judge_repaired(ours.path, {})
+
+
+def test_a_trail_and_what_a_repair_made_of_it_are_joined_to_each_line_once(
+    ours: PipelineState, theirs: PipelineState
+):
+    """The ids of the lines behind the hole are others from then on."""
+    join(ours, theirs)
+    join(theirs, ours)
+    ours.close()
+    unpack(ours)
+    loose_file(ours, f"{FAILURES}~3").unlink()
+    fresh(ours.path).repair()
+    ours = fresh(ours.path)
+    note(ours, "behind the repair")
+
+    join(ours, theirs)
+
+    assert told(ours) == ["behind the repair", *NEWEST_FIRST]
+    judge(ours)

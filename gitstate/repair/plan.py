@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from gitstate.audit import files_of
 from gitstate.draft import ARCHIVE, AUDIT, BACKUPS, FAILURES, IMPORTED, UNVERSIONED, Head
 from gitstate.repair.lineage import Evidence, Lineage, cut, trace
-from gitstate.repair.trails import Archives, imports_left, joined, trail_left
+from gitstate.repair.trails import Archives, Trail, imports_left, joined, trail_left
 from gitstate.repository import BRANCH, Commit, blob_id, make_blob, make_tree
 from gitstate.trailers import Note
 
@@ -299,12 +299,12 @@ class Plan:
         Where it is `untold` whether there was one, lines that are left are taken for one.
         """
         for ref, more in ((FAILURES, []), (UNVERSIONED, lost)):
-            ids, events, whole = wanted.get(ref, []), list[Commit](), True
+            ids, left = wanted.get(ref, []), Trail(None, [], whole=True)
             if ids or untold:
-                events, whole = trail_left(self._remains, ids, claimed, failures=ref == FAILURES)
-            if ids and not whole:
+                left = trail_left(self._remains, ids, claimed, failures=ref == FAILURES)
+            if ids and not left.whole:
                 self.lost.append(f"{ref}: some of its lines")
-            made, tip = joined([*events, *more])
+            made, tip = joined(left.tip, [*left.events, *more])
             self._made += [*made, make_tree({})] if made else []
             if tip is not None:
                 self.refs[ref] = tip

@@ -129,6 +129,23 @@ class Remains:
             commit_id = commit.parents[0] if commit.parents else None
         return found
 
+    def trail(self, commit_id: str) -> tuple[dict[str, Commit], bool]:
+        """All commits that one leads to, itself the first, as far as they can be had; and whether that is all of them.
+
+        One of which the tree cannot be had counts as lost, and is given.
+        """
+        found: dict[str, Commit] = {}
+        ahead, whole = [commit_id], True
+        while ahead:
+            at = ahead.pop()
+            if at not in found:
+                commit = self.commit(at)
+                whole = whole and commit is not None and self.closed(at)
+                if commit is not None:
+                    found[at] = commit
+                    ahead += commit.parents
+        return found, whole
+
     def parents(self, object_id: str) -> list[str]:
         """What a commit was built on, or a tag names, as far as that can be read."""
         raw = self.read(object_id)

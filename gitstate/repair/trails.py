@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gitstate import trailers
 from gitstate.audit import archived_line, is_lost, lost_line
-from gitstate.draft import ARCHIVE, KEPT
+from gitstate.draft import ARCHIVE, KEPT, is_join
 from gitstate.repository import EMPTY_TREE, make_commit
 
 if TYPE_CHECKING:
@@ -158,36 +158,54 @@ def _parsed(file: Raw | None) -> dict[int, Line]:
     return found
 
 
+class Trail(NamedTuple):
+    """What is left of a trail.
+
+    Attributes:
+        tip: the commit that leads to all that stays as it is; None for nothing.
+        events: those that are to be put behind that, oldest first.
+        whole: whether nothing is lost.
+    """
+
+    tip: str | None
+    events: list[Commit]
+    whole: bool
+
+
 def trail_left(
     remains: Remains, ids: Collection[str], claimed: Collection[str], *, failures: bool
-) -> tuple[list[Commit], bool]:
-    """The events of the trail, oldest first, and whether it is whole. It may be at any of `ids`, the best first.
+) -> Trail:
+    """The trail, which may be at any of `ids`, the best first.
 
-    Where it has a hole: all events that are left, and that nobody else's refs have `claimed`.
+    Where it has a hole: all events that are left, but those that somebody else's refs alone have `claimed`.
     """
-    trails = [remains.ancestors(at) for at in ids]
-    whole = [trail for trail in trails if trail and not trail[-1].parents]
-    if whole and trails[0] is whole[0]:
-        longer = (trail for trail in whole if any(each.id == whole[0][0].id for each in trail))
-        return max(longer, key=len)[::-1], True
+    trails = {at: remains.trail(at) for at in ids}
+    whole = {at: found for at, (found, complete) in trails.items() if complete and _is_trail(found)}
+    best = next(iter(trails), None)
+    if best in whole:
+        longer = (at for at, found in whole.items() if best in found)
+        return Trail(max(longer, key=lambda at: len(whole[at])), [], whole=True)
+    own = {at: each for found, _ in trails.values() for at, each in found.items()}
+    others = [
+        each
+        for each in list(remains.commits.values())
+        if each.id not in claimed and ("Reason" in each.note.extra) == failures
+    ]
     events = {
         # The same line may have been put behind another one by an earlier repair.
         trailers.encode(each.note): each
-        for each in list(remains.commits.values())
-        if each.tree == EMPTY_TREE
-        and each.id not in claimed
-        and ("Reason" in each.note.extra) == failures
+        for each in (*others, *own.values())
+        if each.tree == EMPTY_TREE and not is_join(each)
     }
-    return sorted(events.values(), key=_place), False
+    return Trail(None, sorted(events.values(), key=_place), whole=False)
 
 
-def joined(events: Iterable[Commit]) -> tuple[list[GitObject], str | None]:
-    """The events behind each other: the commits that are to be made for that, and the last one's id.
+def joined(tip: str | None, events: Iterable[Commit]) -> tuple[list[GitObject], str | None]:
+    """The events behind `tip` and each other: the commits that are to be made for that, and the last one's id.
 
     An event may be a version whose state is lost: what its commit says is kept.
     """
     made: list[GitObject] = []
-    tip: str | None = None
     for each in events:
         parents = (tip,) if tip else ()
         if (each.tree, each.parents) == (EMPTY_TREE, parents):
@@ -228,6 +246,10 @@ def _trees(remains: Remains, ids: Iterable[str]) -> set[str]:
 def _weight(remains: Remains, entries: Mapping[bytes, str]) -> int:
     raws = map(remains.read, entries.values())
     return sum(len(raw.content) for raw in raws if raw is not None)
+
+
+def _is_trail(commits: Mapping[str, Commit]) -> bool:
+    return all(each.tree == EMPTY_TREE for each in commits.values())
 
 
 def _place(event: Commit) -> tuple[int, datetime]:
