@@ -231,17 +231,24 @@ class Draft:
         return made.id
 
     def keep_imports(
-        self, files: Mapping[bytes, GitObject], kept: Mapping[bytes, str], extra: dict[str, str]
+        self,
+        files: Mapping[bytes, GitObject],
+        kept: Mapping[bytes, str],
+        extra: dict[str, str],
+        *,
+        theirs: str | None = None,
     ) -> str:
-        """Puts files of what was imported beside those that are `kept`. As the archive's, the commit has no parent.
+        """Puts files of what was imported beside those that are `kept`, and gives the id of the commit.
 
-        Gives its id.
+        It holds all of that itself, and has a parent only so that for others it is a step forward. With a second one,
+        `theirs`, it is also one from there.
         """
         tree = make_tree({**kept, **{name: blob.id for name, blob in files.items()}})
         serial = self.head.commit.note.serial if self.head else 0
         extra = {KEPT: IMPORTED, **extra}
         note = self._note("import", serial, (), "import: what was taken in", extra)
-        made = make_commit(tree.id, (), self._author, note)
+        parents = filter(None, (self.at(IMPORTED), theirs))
+        made = make_commit(tree.id, tuple(parents), self._author, note)
         self._keep(*files.values(), tree, made)
         self._move(IMPORTED, made.id)
         return made.id

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from oracle import fresh, git, journal_of, needs_git
-from wrecks import judge_repaired, loose_file, unpack
+from oracle import fresh, git, journal_of, leave, needs_git
+from wrecks import judge_repaired, loose_file, take_in, unpack
 
-from gitstate import PipelineState
-from gitstate.draft import FAILURES, UNVERSIONED
+from gitstate import PipelineState, StateReadError
+from gitstate.draft import FAILURES, IMPORTED, UNVERSIONED
+from gitstate.imports import Imports, join_imports
 
 pytestmark = needs_git
 
@@ -56,7 +58,11 @@ def join(state: PipelineState, other: PipelineState, ref: str = FAILURES) -> str
     store = state._parts.store
     with store.writing("join", 10):
         draft = store.draft("somebody <somebody@example.org>")
-        draft.join(ref, at(other, ref), store.chain.descends)
+        theirs = at(other, ref)
+        if ref == IMPORTED:
+            join_imports(draft, store.repository, theirs, store.chain.descends)
+        else:
+            draft.join(ref, theirs, store.chain.descends)
         if not draft.empty:
             store.commit(draft, store.file.find(), None)
     store.checkpoint(10)
@@ -435,3 +441,206 @@ def test_a_trail_and_what_a_repair_made_of_it_are_joined_to_each_line_once(
 
     assert told(ours) == ["behind the repair", *NEWEST_FIRST]
     judge(ours)
+
+
+# -- imports ---------------------------------------------------------------------------------------------------------
+
+
+def leave_more(state: PipelineState, *numbers: int) -> None:
+    """What another state manager has left: a copy for each number, and a line of its log."""
+    folder = state.path.parent / ".pipeline/backups"
+    folder.mkdir(mode=0o700)
+    with (folder.parent / "transactions.log").open("w") as log:
+        for number in numbers:
+            copy = folder / f"pipeline_20250301_1200{number:02}_000000.json.bak"
+            copy.write_text(json.dumps({"imported": number}))
+            line = {"timestamp": f"2025-03-01T12:00:{number:02}", "operation": f"old-{number}"}
+            log.write(json.dumps({**line, "success": True, "pid": 7}) + "\n")
+
+
+def imported(state: PipelineState) -> tuple[list[str], list[str]]:
+    """What is on the list, oldest first: which copies, and which lines."""
+    names = git(state, "ls-tree", "--name-only", IMPORTED).decode().split()
+    files = {name: git(state, "show", f"{IMPORTED}:{name}").splitlines() for name in names}
+    rows = {name: list(map(json.loads, lines)) for name, lines in files.items()}
+    copies = [row["file"][22:24] for name in names if "backups" in name for row in rows[name]]
+    lines = [row["operation"] for name in names if "lines" in name for row in rows[name]]
+    return copies, [each.removesuffix("_commit") for each in lines]
+
+
+def old_lines(state: PipelineState) -> list[str]:
+    lines = state.get_transaction_history(None)
+    operations = [line["operation"].removesuffix("_commit") for line in lines]
+    return [each for each in operations if each.startswith("old")]
+
+
+def take(state: PipelineState, *numbers: int) -> None:
+    leave_more(state, *numbers)
+    state.import_backups()
+    shutil.rmtree(state.path.parent / ".pipeline/backups")
+    (state.path.parent / ".pipeline/transactions.log").unlink()
+
+
+def test_what_is_imported_later_is_a_step_forward(ours: PipelineState):
+    take_in(ours)
+    ours.checkpoint()
+    before = at(ours, IMPORTED)
+    other = twin(ours)
+
+    take(ours, 30)
+    ours.checkpoint()
+
+    git(ours, "merge-base", "--is-ancestor", before, IMPORTED)
+    git(ours, "push", "-q", str(other.git_dir), f"{IMPORTED}:{IMPORTED}")
+    judge(ours)
+    ours = fresh(ours.path, max_backups=1)
+    ours.prune()
+    git(ours, "gc", "-q", "--prune=now")
+    ours.write({"n": "more"})
+    judge(ours)
+    ours.close()
+    judge_repaired(ours.path, {})
+    git(ours, "merge-base", "--is-ancestor", before, IMPORTED)
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_what_two_machines_have_imported_is_joined(older: bool, ours: PipelineState):
+    take(ours, 10)
+    if older:
+        forget_parents(ours)
+    other = twin(ours)
+    take(ours, 11, 13)
+    take(other, 12, 13, 9)
+    if older:
+        forget_parents(ours)
+        forget_parents(other)
+    ours.checkpoint()
+    other.checkpoint()
+    tips = [at(ours, IMPORTED), at(other, IMPORTED)]
+
+    tip = join(ours, other, IMPORTED)
+
+    assert parents(ours, tip) == tips
+    copies, lines = imported(ours)
+    assert sorted(copies) == ["09", "10", "11", "12", "13"]
+    assert sorted(lines) == ["old-10", "old-11", "old-12", "old-13", "old-9"]
+    assert old_lines(ours) == ["old-13", "old-12", "old-11", "old-10", "old-9"]
+    judge(ours)
+    assert join(other, ours, IMPORTED) == tip
+    assert join(ours, other, IMPORTED) == tip
+    take(ours, 9, 10, 11, 12, 13)
+    assert at(ours, IMPORTED) == tip
+    take(ours, 14)
+    assert old_lines(ours) == ["old-14", "old-13", "old-12", "old-11", "old-10", "old-9"]
+    judge(ours)
+    ours.close()
+    judge_repaired(ours.path, {})
+
+
+def forget_parents(state: PipelineState) -> None:
+    """Has what is imported be a commit without a parent, as it was once."""
+    state.close()
+    made = git(state, "cat-file", "commit", IMPORTED)
+    lines = [line for line in made.split(b"\n") if not line.startswith(b"parent ")]
+    alone = git(state, "hash-object", "-t", "commit", "-w", "--stdin", input=b"\n".join(lines))
+    git(state, "update-ref", IMPORTED, alone.decode().strip())
+    journal_of(state.path).unlink()
+    leave(state)
+
+
+def test_an_import_that_is_under_way_on_one_machine_stays_so(ours: PipelineState):
+    take(ours, 10)
+    other = twin(ours)
+    for state, number in ((ours, 11), (other, 12)):
+        store = state._parts.store
+        with store.writing("import", 10):
+            draft = store.draft("x <x@example.org>")
+            row = {"file": f"{number}", "blob": "1" * 40, "commit": None, "name": None}
+            imports = Imports(store.repository, store.ref(IMPORTED))
+            imports.extend(draft, backups=[row], unfinished=state is other)
+            store.commit(draft, store.file.find(), None)
+
+    tip = join(ours, other, IMPORTED)
+
+    assert Imports(ours._parts.store.repository, tip).unfinished
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"imported": "x", "serial": 1, "timestamp": "never"},
+        {"imported": "x", "serial": 1, "timestamp": "2026-03-01T00:00:00"},
+        {"imported": ["x"], "serial": "1", "timestamp": "2026-03-01T00:00:00+00:00"},
+        {"file": {}, "blob": []},
+    ],
+)
+def test_a_list_that_makes_no_sense_is_refused(row: dict[str, object], ours: PipelineState):
+    take(ours, 10)
+    other = twin(ours)
+    take(ours, 11)
+    take(other, 12)
+    other.checkpoint()
+    kind = "backups" if "file" in row else "lines.0003"
+    blob = git(other, "hash-object", "-w", "--stdin", input=json.dumps(row).encode())
+    listed = git(other, "ls-tree", IMPORTED)
+    listed += b"100644 blob %s\t%s.999999999.jsonl\n" % (blob.strip(), kind.encode())
+    tree = git(other, "mktree", input=listed).decode().strip()
+    lines = git(other, "cat-file", "commit", IMPORTED).split(b"\n")
+    made = b"\n".join([b"tree " + tree.encode(), *lines[1:]])
+    bad = git(other, "hash-object", "-t", "commit", "-w", "--stdin", input=made)
+    git(other, "update-ref", IMPORTED, bad.decode().strip())
+    leave(other)
+    ours.checkpoint()
+    before = at(ours, IMPORTED)
+    git(ours, "fetch", "-q", "--no-write-fetch-head", str(other.git_dir), IMPORTED)
+    store = ours._parts.store
+
+    with store.writing("join", 10):
+        draft = store.draft("x <x@example.org>")
+        with pytest.raises(StateReadError):
+            join_imports(draft, store.repository, bad.decode().strip(), store.chain.descends)
+
+    assert draft.empty
+    assert at(ours, IMPORTED) == before
+
+
+def test_who_has_imported_nothing_takes_what_is_there(ours: PipelineState):
+    other = twin(ours)
+    take(ours, 10, 11)
+
+    assert join(other, ours, IMPORTED) == at(ours, IMPORTED)
+    assert old_lines(other) == ["old-11", "old-10"]
+    judge(other)
+
+
+@pytest.mark.parametrize(
+    ("name", "sure"),
+    [
+        ("", True),
+        ("^2", True),
+        ("~2", True),
+        ("^{tree}", False),
+        (":backups.000000001.jsonl", False),
+        (":lines.0002.000000001.jsonl", False),
+    ],
+)
+def test_of_a_damaged_list_all_stays_that_older_ones_have(
+    name: str, sure: bool, ours: PipelineState
+):
+    take(ours, 10)
+    other = twin(ours)
+    take(ours, 11, 13)
+    take(other, 12, 13)
+    join(ours, other, IMPORTED)
+    expected = [sorted(each) for each in imported(ours)]
+    ours.close()
+    unpack(ours)
+    loose_file(ours, IMPORTED + name).unlink()
+
+    report = fresh(ours.path).repair()
+
+    ours = fresh(ours.path)
+    assert [sorted(each) for each in imported(ours)] == expected
+    assert old_lines(ours) == ["old-13", "old-12", "old-11", "old-10"]
+    assert list(report.lost) == ([] if sure else [f"{IMPORTED}: some of its lines"])
+    judge_repaired(ours.path, {})

@@ -323,16 +323,15 @@ def test_what_nothing_leads_to_any_more_may_be_missing_though_the_journal_has_it
     state.write({"n": 1})
     folder = path.parent / ".pipeline/backups"
     folder.mkdir()
-    lists = []
-    for hour in (12, 13):
-        (folder / f"{path.stem}_20250301_{hour}0000_000000.json.bak").write_text(f'{{"n": {hour}}}')
-        state.import_backups()
-        lists.append(_id(state, IMPORTED))
+    (folder / f"{path.stem}_20250301_120000_000000.json.bak").write_text('{"n": 12}')
+    (name,) = state.import_backups().names
+    made_id = _id(state, f"refs/backups/{name}")
+    state.delete_backup(name)
     leave(state)
 
     git(state, "prune", "--expire=now")
 
-    assert git(state, "cat-file", "--batch-check", input=lists[0].encode()).endswith(b"missing\n")
+    assert git(state, "cat-file", "--batch-check", input=made_id.encode()).endswith(b"missing\n")
     assert fresh(path).verify().ok
 
 

@@ -310,14 +310,15 @@ class Plan:
                 self.refs[ref] = tip
 
     def _mend_imports(self, ids: list[str], claimed: Collection[str], *, untold: bool) -> None:
-        """What was imported stays; where some of its files are lost, or its commit, with those that are left."""
-        if ids and self._remains.closed(ids[0]):
+        """What was imported stays; where a part is lost, or of what it was put behind, all that is left."""
+        if ids and self._remains.trail(ids[0])[1]:
             self.refs[IMPORTED] = ids[0]
         elif ids or untold:
-            left, extra, whole = imports_left(self._remains, ids, claimed)
-            if left:
-                self.refs[IMPORTED] = self._draft.keep_imports({}, left, extra)
-            if ids and not whole:
+            left = imports_left(self._remains, ids, claimed)
+            if left.kept or left.more:
+                made = self._draft.keep_imports(left.more, left.kept, left.extra)
+                self.refs[IMPORTED] = made
+            if ids and not left.whole:
                 self.lost.append(f"{IMPORTED}: some of its lines")
 
 

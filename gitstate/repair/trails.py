@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from gitstate import trailers
 from gitstate.audit import archived_line, is_lost, lost_line
 from gitstate.draft import ARCHIVE, KEPT, is_join
+from gitstate.imports import put_behind
 from gitstate.repository import EMPTY_TREE, make_commit
 
 if TYPE_CHECKING:
@@ -216,27 +217,54 @@ def joined(tip: str | None, events: Iterable[Commit]) -> tuple[list[GitObject], 
     return made, tip
 
 
-def imports_left(
-    remains: Remains, ids: Iterable[str], claimed: Collection[str]
-) -> tuple[dict[bytes, str], dict[str, str], bool]:
-    """The files of what was imported that can be had, what its commit says, and whether all of them can."""
-    commits = [each for each in map(remains.commit, ids) if each]
-    theirs = _trees(remains, claimed)
-    for each in commits:
-        remains.read(each.tree)
-    trees = [each.tree for each in commits if each.tree in remains.lists] or [
-        tree
-        for tree, entries in remains.lists.items()
-        if tree not in theirs and all(name.startswith(_IMPORTS) for name in entries)
+class ImportsLeft(NamedTuple):
+    """What is left of what was imported.
+
+    Attributes:
+        kept: the ids of the files that stay, by their names.
+        more: files that are made of what older commits, or others', have.
+        extra: what its commit says.
+        whole: whether nothing is lost.
+    """
+
+    kept: dict[bytes, str]
+    more: dict[bytes, GitObject]
+    extra: dict[str, str]
+    whole: bool
+
+
+def imports_left(remains: Remains, ids: Collection[str], claimed: Collection[str]) -> ImportsLeft:
+    """What can be had, and may be at any of `ids`, the best first, or at what these were put behind."""
+    commits = [each for at in ids for each in remains.trail(at)[0].values()]
+    lists = {each.tree: remains.lists.get(each.tree) for each in commits if remains.read(each.tree)}
+    trees = {tree: entries for tree, entries in lists.items() if entries}
+    told = bool(commits) and commits[0].id == next(iter(ids))
+    if not told or not trees:
+        theirs = _trees(remains, claimed)
+        for tree, entries in remains.lists.items():
+            if tree not in theirs and all(name.startswith(_IMPORTS) for name in entries):
+                trees.setdefault(tree, entries)
+    # Nothing is ever taken out of it, so that the largest one is the newest, where nothing says which one is.
+    best = trees.get(commits[0].tree) if told else None
+    entries = best or max(trees.values(), key=partial(_weight, remains), default={})
+    contents = {
+        blob: raw.content
+        for each in trees.values()
+        for blob in each.values()
+        if (raw := remains.read(blob))
+    }
+    kept = {name: blob for name, blob in entries.items() if blob in contents}
+    others = [
+        (name, contents[blob])
+        for each in trees.values()
+        for name, blob in each.items()
+        if blob in contents and kept.get(name) != blob
     ]
-    # Nothing is ever taken out of it, so that the largest one is the newest.
-    entries = max(
-        (remains.lists[tree] for tree in trees), key=partial(_weight, remains), default={}
-    )
-    left = {name: blob for name, blob in entries.items() if remains.has(blob)}
+    more = put_behind({name: contents[blob] for name, blob in kept.items()}, others)
     said = commits[0].note.extra if commits else {}
     extra = {key: value for key, value in said.items() if key != KEPT}
-    return left, extra, bool(entries) and len(left) == len(entries)
+    whole = bool(entries) and len(kept) == len(entries) and (not told or commits[0].tree in trees)
+    return ImportsLeft(kept, more, extra, whole)
 
 
 def _trees(remains: Remains, ids: Iterable[str]) -> set[str]:
