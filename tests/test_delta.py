@@ -5,6 +5,7 @@ import hashlib
 import json
 import struct
 import subprocess
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -90,6 +91,32 @@ def test_a_damaged_delta_is_refused_or_makes_what_it_makes_for_dulwich(
 def test_a_delta_that_makes_no_sense_is_refused(delta: bytes) -> None:
     with pytest.raises((ValueError, IndexError)):
         apply_delta(b"abc", delta)
+
+
+def test_a_delta_that_copies_more_than_it_says_is_refused_before_that_is_in_memory() -> None:
+    base = bytes(2**20)
+    # Each of its bytes copies 64 KB.
+    delta = b"\x80\x80\x40" * 2 + b"\x80" * 2**20
+
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="another size"):
+        apply_delta(base, delta)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 4 * 2**20
+
+
+def test_a_delta_of_very_many_instructions_takes_no_more_memory_than_others() -> None:
+    delta = b"\1" + b"\x80\x80\x10" + b"\x91\0\1" * 2**18
+
+    tracemalloc.start()
+    made = apply_delta(b"x", delta)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert made == b"x" * 2**18
+    assert peak < 3 * 2**18
 
 
 def test_one_changed_value_costs_a_few_bytes() -> None:
