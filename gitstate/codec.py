@@ -10,14 +10,18 @@ from __future__ import annotations
 import json
 import marshal
 import math
+from collections import Counter
 from itertools import chain
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from gitstate import pointer
 from gitstate.difference import Difference
 from gitstate.errors import Problem, StateReadError, StateValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAX_DEPTH: Final = 200
 """Levels of objects and arrays. pydantic_core parses little more, json about 1,000, deepcopy 500 (PITFALLS J6)."""
@@ -34,6 +38,9 @@ _Value = TypeVar("_Value")
 _PLAIN: Final = frozenset({dict, list, str, int, float, bool, type(None)})
 _SURELY_READ: Final = MAX_INTEGER_DIGITS * 3
 """Bits of an integer that has not too many digits."""
+
+_MUCH: Final = 32 * 1024 * 1024
+"""Bytes that may be written to see that they are too many."""
 
 # In indented JSON a line this deep is the only place where the depth limit can be passed: no string holds a raw
 # newline. Documents that come near it take the exact, slower walk.
@@ -125,6 +132,24 @@ def decode_foreign(content: bytes, *, allow_nan: bool = False) -> Document:
     return document
 
 
+def is_own(content: bytes, *, allow_nan: bool = False) -> bool:
+    """Whether `content` is, byte by byte, what gitstate writes of the document that it holds.
+
+    Then no key is there twice, and `decode_foreign` would find nothing wrong either, in ten times the time.
+    """
+    try:
+        document = decode(content, allow_nan=allow_nan)
+        # Indented, a few bytes can become very many.
+        most = sum(map(content.count, (b",", b"[", b"{"))) * 2 * MAX_DEPTH
+        if _NEAR_MAX_DEPTH in content or (
+            most > _MUCH and not _is_indented(document, len(content))
+        ):
+            return False
+        return to_json(document, indent=2) + b"\n" == content
+    except (ValueError, StateReadError):
+        return False
+
+
 def is_document(content: bytes) -> bool:
     """Whether these bytes are a state; NaN and infinities in it are whoever reads it to judge."""
     try:
@@ -176,6 +201,21 @@ def _is_plain(document: Document) -> bool:
     return True
 
 
+def _is_indented(document: Document, size: int) -> bool:
+    """Whether no more than so many bytes stand in front of the lines of a document when it is written."""
+    level: list[Any] = [document]
+    indent = 0
+    while level:
+        indent += 2
+        dicts = [value for value in level if type(value) is dict]
+        lists = [value for value in level if type(value) is list]
+        level = [*chain.from_iterable(map(dict.values, dicts)), *chain.from_iterable(lists)]
+        size -= len(level) * indent
+        if size < 0:
+            return False
+    return True
+
+
 def _of_type(kind: type[_Value], level: list[Any], types: set[type]) -> list[_Value]:
     """The values of exactly this type in `level`, which has values of the `types`."""
     return [value for value in level if type(value) is kind] if kind in types else []
@@ -192,78 +232,89 @@ def _encode_checked(document: object, *, allow_nan: bool) -> bytes:
 
 
 class _Walk:
-    """One careful pass over a document, without recursion: the plain copy, or the first value that is not JSON."""
+    """One careful pass over a document, without recursion: the plain copy, or the first value that is not JSON.
+
+    Of a large document, which anybody may have written, few containers are under way at a time.
+    """
 
     def __init__(self, *, allow_nan: bool) -> None:
         self._allow_nan = allow_nan
+        # Of each container that is under way the key, or index, that the walk is at; the first one is the root's.
+        self._path: list[str | int] = []
 
     def plain(self, document: object) -> Any:
         """A copy of `document` in JSON's exact types."""
         root: list[Any] = [None]
-        # Entries: where to put the copy, the value, its pointer's parts, the ids of the containers around it.
-        todo: list[tuple[Any, Any, object, tuple[str | int, ...], frozenset[int]]]
-        todo = [(root, 0, document, (), frozenset())]
-        while todo:
-            target, slot, value, at, around = todo.pop()
-            if not isinstance(value, dict | list | tuple):
-                target[slot] = self._scalar(value, at)
-                continue
-            if id(value) in around:
-                raise _invalid(pointer.join(at), "no value may contain itself", value)
-            if len(at) >= MAX_DEPTH:
-                raise _invalid(pointer.join(at), f"at most {MAX_DEPTH} levels", value)
-            inside = around | {id(value)}
-            if isinstance(value, dict):
-                copy: dict[str, Any] = {}
-                for key, item in dict.items(value):
-                    plain_key = self._key(key, at, copy)
-                    copy[plain_key] = None
-                    todo.append((copy, plain_key, item, (*at, plain_key), inside))
-                target[slot] = copy
+        around: set[int] = set()
+        self._path = [0]
+        # The copy of each of these containers, what is left to copy, and the id of the container.
+        frames: list[tuple[Any, Iterator[tuple[Any, object]], int]]
+        frames = [(root, iter([(0, document)]), 0)]
+        while frames:
+            copy, items, own = frames[-1]
+            for key, value in items:
+                slot = self._key(key, copy) if isinstance(copy, dict) else key
+                self._path[-1] = slot
+                if isinstance(value, dict | list | tuple):
+                    self._enter(value, around)
+                    copy[slot] = {} if isinstance(value, dict) else [None] * len(value)
+                    inside = dict.items(value) if isinstance(value, dict) else enumerate(value)
+                    frames.append((copy[slot], iter(inside), id(value)))
+                    self._path.append(0)
+                    break
+                copy[slot] = self._scalar(value)
             else:
-                items: list[Any] = [None] * len(value)
-                todo.extend((items, i, item, (*at, i), inside) for i, item in enumerate(value))
-                target[slot] = items
+                frames.pop()
+                self._path.pop()
+                around.discard(own)
         return root[0]
 
-    def _key(self, key: object, at: tuple[str | int, ...], siblings: dict[str, Any]) -> str:
+    def _enter(self, value: object, around: set[int]) -> None:
+        """Counts a container among those around what comes next."""
+        if id(value) in around:
+            raise self._invalid("no value may contain itself", value)
+        if len(around) >= MAX_DEPTH:
+            raise self._invalid(f"at most {MAX_DEPTH} levels", value)
+        around.add(id(value))
+
+    def _key(self, key: object, siblings: dict[str, Any]) -> str:
+        last = self._path.pop()  # what is wrong with a key is told of its container
         if not isinstance(key, str):
-            raise _invalid(pointer.join(at), "every key must be a string", key)
-        plain = self._text(key, at)
+            raise self._invalid("every key must be a string", key)
+        plain = self._text(key)
+        self._path.append(last)
         if plain in siblings:
-            raise _invalid(pointer.join((*at, plain)), "two keys are the same string", key)
+            self._path[-1] = plain
+            raise self._invalid("two keys are the same string", key)
         return plain
 
-    def _scalar(self, value: object, at: tuple[str | int, ...]) -> object:
+    def _scalar(self, value: object) -> object:
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, str):
-            return self._text(value, at)
+            return self._text(value)
         if isinstance(value, int):
             plain = int.__index__(value)
             if plain.bit_length() > _SURELY_READ and abs(plain) >= 10**MAX_INTEGER_DIGITS:
-                raise _invalid(
-                    pointer.join(at), f"an integer of at most {MAX_INTEGER_DIGITS} digits", "more"
-                )
+                raise self._invalid(f"an integer of at most {MAX_INTEGER_DIGITS} digits", "more")
             return plain
         if isinstance(value, float):
             number = float.__float__(value)
             if not self._allow_nan and not math.isfinite(number):
-                raise _invalid(
-                    pointer.join(at), "a finite number (allow_nan=True lets it pass)", value
-                )
+                raise self._invalid("a finite number (allow_nan=True lets it pass)", value)
             return number
-        raise _invalid(
-            pointer.join(at), "a JSON value (str, int, float, bool, None, list, dict)", value
-        )
+        raise self._invalid("a JSON value (str, int, float, bool, None, list, dict)", value)
 
-    def _text(self, value: str, at: tuple[str | int, ...]) -> str:
+    def _text(self, value: str) -> str:
         plain = str.__str__(value)
         try:
             plain.encode()
         except UnicodeEncodeError as error:
-            raise _invalid(pointer.join(at), "text without lone surrogates", value) from error
+            raise self._invalid("text without lone surrogates", value) from error
         return plain
+
+    def _invalid(self, expected: str, value: object) -> StateValidationError:
+        return _invalid(pointer.join(tuple(self._path[1:])), expected, value)
 
 
 def shorten(value: object) -> str:
@@ -293,8 +344,8 @@ def _type_name(value: object) -> str:
 def _members(pairs: list[tuple[str, Any]]) -> Document:
     seen = dict(pairs)
     if len(seen) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        counts = Counter(key for key, _ in pairs)
+        twice = next(key for key, count in counts.items() if count > 1)
         raise StateReadError(f"duplicate key {twice!r}", code="duplicate-key")
     return seen
 

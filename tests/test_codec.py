@@ -11,9 +11,12 @@ import math
 import pathlib
 import subprocess
 import sys
+import time
+import tracemalloc
 import types
 import uuid
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pydantic
 import pytest
@@ -456,6 +459,85 @@ def test_a_duplicate_key_is_refused_wherever_it_is(content):
 
     assert error.code == "duplicate-key"
     assert "duplicate key" in str(error)
+
+
+def test_a_key_that_is_there_twice_among_very_many_is_found_in_one_pass():
+    keys = b", ".join(b'"%d": 1' % number for number in range(100_000))
+
+    began = time.process_time()
+    error = foreign_refusal(b'{%s, "99999": 2}' % keys)
+
+    assert "duplicate key '99999'" in str(error)
+    assert time.process_time() - began < 10
+
+
+@given(DOCUMENTS, st.sampled_from([None, 2]), st.booleans(), st.sampled_from(["", "\n"]))
+def test_what_gitstate_would_have_written_is_known(document, indent, ascii_only, end):
+    content = (json.dumps(document, indent=indent, ensure_ascii=ascii_only) + end).encode()
+
+    for much in (0, codec._MUCH):  # a small document counts as a large one, too
+        with mock.patch.object(codec, "_MUCH", much):
+            assert codec.is_own(content) == (codec.encode(codec.decode(content)) == content)
+            assert codec.is_own(codec.encode(document))
+
+
+def test_what_would_be_far_larger_if_it_were_indented_is_not_written_to_see_that():
+    content = b'{"a": [' + (b"[" * 190 + b"1,1" + b"]" * 190 + b",") * 1000 + b"1]}"
+
+    tracemalloc.start()
+    assert not codec.is_own(content)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 100 * len(content)
+
+
+def test_of_many_containers_few_are_under_way_at_a_time():
+    content = b'{"a": [' + b"[]," * 100_000 + b"1]}"
+
+    tracemalloc.start()
+    codec.decode_foreign(content)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 70 * len(content)
+
+
+@pytest.mark.parametrize("allow_nan", [False, True])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]\n",
+        b"{\n",
+        b'{\n  "a": 1,\n  "a": 1\n}\n',
+        b'{\n  "a": 1e400\n}\n',
+        b'{\n  "a": -0\n}\n',
+        b'{\n  "a": "\\ud800"\n}\n',
+        b'{\n  "a": "\xff"\n}\n',
+        b'{\n  "a": ' + b"9" * 4301 + b"\n}\n",
+    ],
+)
+def test_what_the_careful_way_would_refuse_is_not_gitstates_own(content, allow_nan):
+    assert not codec.is_own(content, allow_nan=allow_nan)
+
+
+@pytest.mark.parametrize("depth", [199, 200, 201])
+def test_what_is_too_deep_is_not_gitstates_own(depth):
+    nested: Any = 1
+    for _ in range(depth):
+        nested = {"a": nested}
+    content = json.dumps(nested, indent=2).encode() + b"\n"
+
+    assert codec.is_own(content) == (depth < 200)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_nan_is_gitstates_own_where_it_may_be(number):
+    content = codec.encode({"a": number}, allow_nan=True)
+
+    assert codec.is_own(content, allow_nan=True)
+    assert not codec.is_own(content)
 
 
 def test_the_same_key_in_two_objects_is_no_duplicate():
