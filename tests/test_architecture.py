@@ -22,7 +22,7 @@ ROWS = [
     {"boundary", "checkpoint", "reader", "recovery", "statefile"},
     {"store"},
     {"registry", "trail", "verify", "version", "writer"},
-    {"history", "transaction", "retention", "importer", "repair"},
+    {"history", "transaction", "retention", "importer", "repair", "sync"},
     {"restore", "export"},
     {"parts"},
     {"state"},
@@ -161,10 +161,10 @@ def test_only_one_module_flushes(path):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_only_the_repository_knows_dulwich(path):
+def test_only_the_repository_and_what_talks_to_remotes_know_dulwich(path):
     knows = any(name.split(".")[0] == "dulwich" for name in imported(path))
 
-    assert not knows or part_of(path) == "repository"
+    assert not knows or part_of(path) in {"repository", "sync"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

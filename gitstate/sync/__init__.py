@@ -1,0 +1,1 @@
+"""Sync: what comes from the repositories of others, and goes to them."""
