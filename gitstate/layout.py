@@ -11,6 +11,7 @@
       journal.00000001       see journal.py
       serials                where each version is: see chain.py
       quarantine/            what a repair has replaced: see swap.py
+      hooks/post-commit      its owner's own program, run after each commit: see hooks.py
       repo/                  the hidden bare repository
       data.json.d/           the store of a state file of another name, with the same content
 
@@ -75,6 +76,7 @@ class Layout:
         self.queue = self.store / "queue.lock"
         self.maintenance_lock = self.store / "maintenance.lock"
         self.serials = self.store / "serials"
+        self.hook = os.path.join(self.store, "hooks", "post-commit")
         self._temporary = re.compile(rf"\.{re.escape(state.name)}\.[0-9a-f]{{16}}\.tmp")
 
     @property

@@ -15,6 +15,7 @@ from gitstate.writer import Writer
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from gitstate.draft import Head
     from gitstate.export import Exporter
     from gitstate.history import History
     from gitstate.policy import Policy
@@ -76,6 +77,18 @@ class Parts:
         """Who forgets versions."""
         return self._retention(self.store)
 
+    @staticmethod
+    def after_commit(writer: Writer, head: Head) -> None:
+        """What follows a commit of `writer` that has made `head` the newest version. The lock is free again.
+
+        Nothing of it can undo the commit, or fail it. Of no handle: nobody may keep that of the block which committed.
+        """
+        layout = writer.store.layout
+        if os.path.lexists(layout.hook):  # all that it costs who has none
+            with FIRST_USE:
+                from gitstate import hooks
+            hooks.run(layout, head)
+
     def close(self) -> None:
         """Packs, prunes if this handle has committed, and lets go of everything; the next use opens it again."""
         writer, self._opened = self._open(), None
@@ -94,5 +107,7 @@ class Parts:
 
     def _open(self) -> Writer:
         if self._opened is None or self._pid != os.getpid():
-            self._opened, self._pid = Writer(open_store(self._path), self._policy), os.getpid()
+            store = open_store(self._path)
+            self._opened = Writer(store, self._policy, self.after_commit)
+            self._pid = os.getpid()
         return self._opened

@@ -22,13 +22,13 @@ from gitstate.errors import (
     corrupt,
     gone,
 )
-from gitstate.repository import make_blob
+from gitstate.repository import BRANCH, make_blob
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from gitstate.codec import Document
-    from gitstate.draft import Draft
+    from gitstate.draft import Draft, Head
     from gitstate.policy import Policy
     from gitstate.statefile import Found
     from gitstate.store import Store
@@ -47,21 +47,36 @@ class Writer:
         committed: whether there were any.
     """
 
-    def __init__(self, store: Store, policy: Policy) -> None:
+    def __init__(
+        self, store: Store, policy: Policy, after_commit: Callable[[Writer, Head], None]
+    ) -> None:
         self.store = store
         self.policy = policy
         self.committed = False
+        self._after_commit = after_commit
+        self._made: Head | None = None
 
     @contextlib.contextmanager
     def writing(self, operation: str, timeout: float | None) -> Iterator[Found]:
         """Holds the lock for a block, and gives the state file as it is.
 
+        If the block has committed a version, what is to be done after a commit is done once the lock is free.
+
         Raises:
             StateError: as `Store.writing` and `StateFile.find`.
         """
         network = self.policy.allow_network
-        with self.store.writing(operation, timeout, network=network):
-            yield self.store.file.find()
+        made: Head | None = None
+        try:
+            with self.store.writing(operation, timeout, network=network):
+                try:
+                    yield self.store.file.find()
+                finally:
+                    # Under the lock: another thread's block may commit as soon as that is free.
+                    made, self._made = self._made, None
+        finally:
+            if made is not None:
+                self._after_commit(self, made)
 
     @contextlib.contextmanager
     def changing(self, operation: str, timeout: float | None) -> Iterator[Found]:
@@ -162,6 +177,8 @@ class Writer:
         if not draft.empty:
             self.store.commit(draft, found, self.policy.settings)
             self.committed = True
+            if any(change.name == BRANCH for change in draft.refs):
+                self._made = draft.head
 
     def record_failure(self, operation: str, message: str, error: str, reason: str) -> None:
         """Puts a failure into the history, where the disk can take it. Under the lock."""

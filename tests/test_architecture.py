@@ -18,7 +18,7 @@ ROWS = [
     {"large"},
     {"journal", "lock", "repository", "swap"},
     {"draft", "jsonl", "layout", "ledger"},
-    {"policy", "effects", "chain", "audit", "imports", "names"},
+    {"policy", "effects", "chain", "audit", "imports", "names", "hooks"},
     {"boundary", "checkpoint", "reader", "recovery", "statefile"},
     {"store"},
     {"registry", "trail", "verify", "version", "writer"},

@@ -24,6 +24,7 @@ NOT_FOR_READING = (
     "gitstate.diff",
     "gitstate.export",
     "gitstate.history",
+    "gitstate.hooks",
     "gitstate.importer",
     "gitstate.legacy",
     "gitstate.repair",
