@@ -1,4 +1,4 @@
-"""Hooks: the program of a store that is run after each commit.
+"""Hooks: the programs that are shipped, and the one of a store that is run after each commit.
 
 What a store's own `hooks/post-commit` is told, in its environment: GITSTATE_STATE, GITSTATE_VERSION, GITSTATE_SERIAL,
 GITSTATE_OPERATION, GITSTATE_MESSAGE, GITSTATE_TIME, GITSTATE_GIT_DIR, GITSTATE_PYTHON, and GITSTATE_HOOK=1, with which no
@@ -7,6 +7,7 @@ other hook is run. Its input is empty; what it says is in the log if it fails.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
@@ -15,13 +16,18 @@ import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from gitstate import trailers
+from gitstate import files, trailers
+from gitstate.errors import StateWriteError
 
 if TYPE_CHECKING:
     from gitstate.draft import Head
     from gitstate.layout import Layout
+
+SHIPPED: Final = ("post-commit", "pre-commit", "pre-receive")
+"""The names of the hooks that `install` installs."""
 
 TIME_LIMIT = 60.0
 """Seconds after which a hook is killed, with what it has started."""
@@ -41,6 +47,49 @@ _log = logging.getLogger("gitstate")
 _said: set[str] = set()
 
 
+def shipped(name: str) -> Path:
+    """Where the hook of that name is: beside this module as it is installed, or in the clone that it is a part of.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in SHIPPED:
+        raise ValueError(f"there is no hook {name!r}; there are {', '.join(SHIPPED)}")
+    installed = Path(__file__).with_name("hooks.d")
+    return (installed if installed.is_dir() else Path(__file__).parents[1] / "hooks") / name
+
+
+def install(name: str, target: str | os.PathLike[str]) -> Path:
+    """The hook of that name in the folder `target`, which is made if it is missing, as a program; its path.
+
+    That folder is `hooks` of a bare repository, `.git/hooks` of a project, or `.pipeline/hooks` of a store.
+
+    Raises:
+        ValueError: there is no such hook; nothing was changed.
+        StateWriteError: another file goes by its name there, code `"hook-exists"`, or the disk refused; nothing was
+            changed.
+    """
+    content = shipped(name).read_bytes()
+    folder = Path(os.path.abspath(target))
+    hook = folder / name
+    with files.Refused(StateWriteError, "cannot install the hook", hook, "Nothing was changed."):
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o755)
+        temporary = folder / f".{name}.{files.token()}.tmp"
+        files.write_new(temporary, content, mode=0o755)
+        try:
+            # Not a rename: that would take the place of whatever is there.
+            os.link(temporary, hook)
+        except FileExistsError:
+            if not _holds(hook, content):
+                raise _exists(hook) from None
+            os.chmod(hook, 0o755)  # noqa: S103  others may read and run it
+        finally:
+            files.remove(temporary)
+        files.sync_directory(folder)
+    return hook
+
+
 def run(layout: Layout, head: Head) -> None:
     """Runs the hook of a store, as its owner's own program; whatever goes wrong is a warning in the log.
 
@@ -58,6 +107,19 @@ def run(layout: Layout, head: Head) -> None:
             _log.warning("the hook after version %d failed, %s: %s", serial, layout.hook, why)
     except Exception as error:  # noqa: BLE001  the commit has happened, and nothing here may fail it
         _log.warning("the hook could not be run, %s: %s", layout.hook, str(error))
+
+
+def _holds(hook: Path, content: bytes) -> bool:
+    return stat.S_ISREG(hook.lstat().st_mode) and files.read(hook)[0] == content
+
+
+def _exists(hook: Path) -> StateWriteError:
+    return StateWriteError(
+        f"there is another hook of that name: {hook}. Nothing was changed. Move it away, and run it again; or call the"
+        " one from the other.",
+        path=hook,
+        code="hook-exists",
+    )
 
 
 def _distrusted(hook: str) -> str | None:

@@ -1,19 +1,25 @@
-"""Hooks: the store's own is run after each commit, whatever it does."""
+"""Hooks: they are installed, and the store's own is run after each commit, whatever it does."""
 
 import json
 import logging
 import os
 import signal
+import stat
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from gitstate import PipelineState, hooks
+from gitstate import PipelineState, StateWriteError, hooks
+from gitstate.hooks import SHIPPED, install, shipped
+
+TOP = Path(__file__).resolve().parents[1]
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="hooks are scripts")
 
@@ -430,3 +436,113 @@ def test_a_hook_that_is_not_the_owners_alone_is_not_run_and_that_is_said_once(
     assert len(warnings()) == 1
     assert str(hook.parent) in warnings()[0]
     assert len(list(state.log())) == 4
+
+
+# -- installing ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_hook_is_installed_as_a_program(name, tmp_path):
+    target = tmp_path / "hooks"
+
+    made = install(name, str(target))
+
+    assert made == target / name
+    assert made.read_bytes() == shipped(name).read_bytes()
+    assert os.access(made, os.X_OK)
+    assert not made.stat().st_mode & 0o022
+    assert [each.name for each in target.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_is_shipped_is_a_program(name):
+    assert stat.S_IMODE(shipped(name).stat().st_mode) == 0o755
+    assert shipped(name).read_text().startswith("#!/usr/bin/env python3\n")
+
+
+def test_a_hook_that_is_installed_can_be_installed_again(tmp_path):
+    made = install("pre-receive", tmp_path)
+    made.chmod(0o644)
+
+    assert install("pre-receive", tmp_path) == made
+
+    assert os.access(made, os.X_OK)
+
+
+def another_file(hook: Path) -> None:
+    hook.write_text("#!/bin/sh\n")
+
+
+def a_link_to_it(hook: Path) -> None:
+    hook.symlink_to(shipped("pre-receive"))
+
+
+def a_link_to_nothing(hook: Path) -> None:
+    hook.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("there", [another_file, a_link_to_it, a_link_to_nothing, Path.mkdir])
+def test_another_hook_is_not_overwritten(there, tmp_path):
+    hook = tmp_path / "pre-receive"
+    there(hook)
+    before = hook.lstat()
+
+    with pytest.raises(StateWriteError, match="pre-receive") as caught:
+        install("pre-receive", tmp_path)
+
+    assert caught.value.code == "hook-exists"
+    assert caught.value.path == hook
+    assert hook.lstat() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_hook_that_there_is_not_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="pre-receive"):
+        install("update", tmp_path)
+    with pytest.raises(ValueError, match="pre-receive"):
+        install("../pyproject.toml", tmp_path)
+
+
+def test_where_nothing_can_be_written_that_is_an_error_with_a_name(tmp_path):
+    with pytest.raises(StateWriteError) as caught:
+        install("pre-receive", tmp_path / "no" / "such" / "repository" / "hooks")
+    assert caught.value.code == "write"
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StateWriteError):
+        install("pre-receive", tmp_path / "file")
+
+
+def test_a_wheel_has_the_hooks(tmp_path):
+    wheel = pytest.importorskip("hatchling.builders.wheel")
+    [made] = wheel.WheelBuilder(str(TOP)).build(directory=str(tmp_path))
+    with zipfile.ZipFile(made) as archive:
+        archive.extractall(tmp_path / "installed")
+
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from gitstate.hooks import SHIPPED, install; [print(install(name, sys.argv[1])) for name in SHIPPED]",
+            tmp_path / "target",
+        ],
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "installed")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.split() == [str(tmp_path / "target" / name) for name in SHIPPED]
+    for name in SHIPPED:
+        assert (tmp_path / "target" / name).read_bytes() == (TOP / "hooks" / name).read_bytes()
+
+
+def test_every_hook_is_shipped_and_linted():
+    settings = tomllib.loads((TOP / "pyproject.toml").read_text())["tool"]
+    there = sorted(each.name for each in (TOP / "hooks").iterdir() if "-" in each.name)
+
+    assert list(SHIPPED) == there
+    assert settings["ruff"]["extend-include"] == [f"hooks/{name}" for name in SHIPPED]
+    included = settings["hatch"]["build"]["targets"]["wheel"]["only-include"]
+    assert included == ["gitstate", *(f"hooks/{name}" for name in SHIPPED)]
