@@ -26,6 +26,7 @@ def blocks(language: str) -> list[str]:
 FIRST, BEFORE, AFTER, EVERY_DAY, MENDING = blocks("python")
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines()]
 GIT_COMMANDS = [line for line in COMMANDS if line.startswith("git ")]
+HOOK_COMMANDS = [line for line in COMMANDS if "gitstate.hooks" in line]
 SETUP_COMMANDS = [line for line in COMMANDS if line.startswith("python3 ")]
 ERROR_ROWS = re.findall(r"^\| *(?:`(State\w+|Version\w+)`)? *\| (`[^|]+) \|", README, re.MULTILINE)
 NAMED_CODES = {code for _, cell in ERROR_ROWS for code in re.findall("`([a-z-]+)`", cell)}
@@ -144,6 +145,20 @@ def test_every_git_command_works(folder):
         pass
     assert next(state.log()).operation == "external_edit"
     assert state.verify().ok
+
+
+def test_the_lines_that_install_hooks_do(tmp_path):
+    places = {".pipeline": ".pipeline", ".git": ".git", "/srv/git/state.git": "state.git"}
+    for line in HOOK_COMMANDS:
+        _, option, program = shlex.split(line)
+        for named, place in places.items():
+            (tmp_path / place).mkdir(exist_ok=True)
+            program = program.replace(f'"{named}/', f'"{place}/')
+        subprocess.run([sys.executable, option, program], cwd=tmp_path, check=True)
+
+    made = {str(each.relative_to(tmp_path)) for each in tmp_path.rglob("p*-*")}
+    names = ("pipeline/hooks/post-commit", "git/hooks/pre-commit")
+    assert made == {*(f".{name}" for name in names), "state.git/hooks/pre-receive"}
 
 
 def test_every_error_and_code_exists():
