@@ -7,12 +7,14 @@ import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
 from oracle import Tally
+from servers import Serve
 
 from gitstate import PipelineState, codec
 
@@ -111,6 +113,13 @@ def git() -> Callable[..., str]:
         return done.stdout.decode()
 
     return run
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Starts servers, and stops them when the test ends: `serve(Ssh)`, `serve(Bad, "silent")`."""
+    with ExitStack() as stack:
+        yield Serve(tmp_path / "servers", stack)
 
 
 @pytest.fixture(params=["small", "large"])
