@@ -7,6 +7,7 @@ restore an earlier version   `StateReadError`
 fix the input                `StateValidationError`, `VersionNotFoundError`
 try again                    `StateLockError`, `StateConflictError`
 look at the disk             `StateWriteError`
+look at the remote           `StateRemoteError`
 ===========================  ==================================================
 
 A message says what failed, on which path, what is still safe, and what to do next. `code` is stable: a program may
@@ -177,6 +178,36 @@ class VersionPrunedError(VersionNotFoundError):
     ) -> None:
         super().__init__(message, name=name, path=path)
         self.nearest = nearest
+
+
+class StateRemoteError(StateError):
+    """A push, a pull or a clone did not happen. Nothing was changed here; the remote has no version less than before.
+
+    Attributes:
+        remote: the name of the remote, `""` where it has none yet.
+        url: where it is, without a password.
+        ours: the newest version here, where that matters, else None.
+        theirs: the newest version there, where that matters, else None.
+    """
+
+    code = "remote"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        remote: str = "",
+        url: str = "",
+        ours: str | None = None,
+        theirs: str | None = None,
+        path: Path | None = None,
+        code: str | None = None,
+    ) -> None:
+        super().__init__(message, path=path, code=code)
+        self.remote = remote
+        self.url = url
+        self.ours = ours
+        self.theirs = theirs
 
 
 def gone(path: Path) -> StateReadError:

@@ -6,6 +6,9 @@
       .gitignore             `*`: a project's own Git repository does not see the store
       format                 the version of everything below, `1`
       settings.json          {"max_backups": 50}
+      remotes.json           see remotes.py; there is none before the first remote
+      contacts/              what came of the last pushes and pulls: see sync/contacts.py
+      remote.lock            one push or pull at a time
       queue.lock             who gets the state's lock next
       maintenance.lock       one checkpoint at a time
       journal.00000001       see journal.py
@@ -31,7 +34,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from gitstate import files, swap
+from gitstate import files, remotes, swap
 from gitstate.errors import StateReadError, StateWriteError, store_unreadable
 from gitstate.generations import generations
 from gitstate.journal import Journal
@@ -40,8 +43,11 @@ from gitstate.repository import Repository
 from gitstate.repository.frame import Fault, content_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
+
+    from gitstate.files import Identity
+    from gitstate.remotes import Remote
 
 FORMAT: Final = 1
 DEFAULT_MAX_BACKUPS: Final = 50
@@ -75,8 +81,12 @@ class Layout:
         self._beside = os.fspath(state.parent) + os.sep
         self.queue = self.store / "queue.lock"
         self.maintenance_lock = self.store / "maintenance.lock"
+        self.remote_lock = self.store / "remote.lock"
         self.serials = self.store / "serials"
         self.hook = os.path.join(self.store, "hooks", "post-commit")
+        self._remotes = os.path.join(self.store, remotes.FILE)
+        self._seen_remotes: Identity | None = None
+        self._automatic = False
         self._temporary = re.compile(rf"\.{re.escape(state.name)}\.[0-9a-f]{{16}}\.tmp")
 
     @property
@@ -215,6 +225,13 @@ class Layout:
             path = self.store / "settings.json"
             # How many versions are to be kept is lost, and must not be fewer.
             yield Fault(path, "the settings cannot be read", _settings(Settings(None)))
+        try:
+            self._stored_remotes()
+        except StateReadError as error:
+            if error.code != "remotes-damaged":
+                raise
+            path = self.store / remotes.FILE
+            yield Fault(path, "the list of remotes cannot be read", remotes.encode({}))
 
     def settings(self) -> Settings:
         """The settings that are stored, those of a new store where there is none.
@@ -244,6 +261,54 @@ class Layout:
         except OSError as error:
             raise store_unreadable(self.store, error) from error
         return Settings(limit)
+
+    def remotes(self) -> dict[str, Remote]:
+        """The remotes that are stored, by their names.
+
+        Raises:
+            StateReadError: they cannot be read; code `"remotes-damaged"`.
+        """
+        if not self.exists():
+            return {}
+        self.check()
+        return self._stored_remotes()
+
+    def pushes_by_itself(self) -> bool:
+        """Whether a remote is to get every version without being pushed to; cheap, as it is asked behind every commit."""
+        at = files.identity(self._remotes)
+        if at is None:
+            return False
+        if at != self._seen_remotes:
+            try:
+                self._automatic = any(each.push == "auto" for each in self.remotes().values())
+            except StateReadError:  # which every push, and every prune, says
+                self._automatic = False
+            self._seen_remotes = at
+        return self._automatic
+
+    def _stored_remotes(self) -> dict[str, Remote]:
+        path = self.store / remotes.FILE
+        try:
+            return remotes.decode(files.read(path)[0])
+        except FileNotFoundError:
+            return {}
+        except (IsADirectoryError, ValueError) as error:
+            raise StateReadError(
+                f"the list of remotes cannot be read ({error}): {path}. The state and its history are untouched; nothing is"
+                " pruned meanwhile. Mend that file, or delete it and add the remotes again.",
+                path=path,
+                code="remotes-damaged",
+            ) from error
+        except OSError as error:
+            raise store_unreadable(self.store, error) from error
+
+    def store_remotes(self, known: Mapping[str, Remote]) -> None:
+        """Stores the remotes, durably.
+
+        Raises:
+            OSError: the disk refused; the old ones are as they were.
+        """
+        files.replace(self.store / remotes.FILE, remotes.encode(known))
 
     def store_settings(self, settings: Settings) -> None:
         """Stores `settings`, durably.

@@ -248,7 +248,8 @@ class Retention:
         }
         numbers = boundary.numbers(tracking.values())
         known = {remote: numbers.get(at, 0) for remote, at in tracking.items()}
-        names = sorted({*known, *self._store.repository.remotes()})
+        configured = (*self._store.layout.remotes(), *self._store.repository.remotes())
+        names = sorted({*known, *configured})
         return {remote: known.get(remote, 0) for remote in names}
 
     def _named(self, refs: Mapping[str, str]) -> dict[str, Commit]:

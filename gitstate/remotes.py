@@ -1,0 +1,91 @@
+"""Remotes: where a state's history is pushed to and pulled from, as it stands in the store's `remotes.json`.
+
+They are not in the hidden repository's own config, which whoever can write there could make run programs (PITFALLS
+D25). The format, a part of the store's format 1: an object with a remote under each name::
+
+    {"origin": {"url": "ssh://host/srv/state.git", "push": "manual", "timeout": 30.0}}
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FILE: Final = "remotes.json"
+DEFAULT_TIMEOUT: Final = 30.0
+ORIGIN: Final = "origin"
+"""What a remote is called unless somebody says otherwise."""
+
+_NAME: Final = re.compile(r"(?!.*\.\.)(?!.*\.lock$)[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?<!\.)")
+
+PushMode = Literal["manual", "auto"]
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A repository that has, or gets, the history.
+
+    Attributes:
+        name: what it is called here.
+        url: where it is: a folder, or a URL without a password.
+        push: `"auto"` for one that gets every version soon after its commit, else `"manual"`.
+        timeout: seconds after which a remote that says nothing is given up.
+    """
+
+    name: str
+    url: str
+    push: PushMode = "manual"
+    timeout: float = DEFAULT_TIMEOUT
+
+
+def tracking_ref(name: str) -> str:
+    """The ref that says where the branch of the remote `name` is known to be: gitglossary(7), remote-tracking branch."""
+    return f"refs/remotes/{name}/main"
+
+
+def is_name(name: object) -> bool:
+    """Whether a remote may be called so: it is a part of a ref's name, and of a file's."""
+    return isinstance(name, str) and bool(_NAME.fullmatch(name))
+
+
+def encode(remotes: Mapping[str, Remote]) -> bytes:
+    """The bytes of the file."""
+    rows = {
+        each.name: {"url": each.url, "push": each.push, "timeout": each.timeout}
+        for each in remotes.values()
+    }
+    return (json.dumps(rows, indent=2) + "\n").encode()
+
+
+def decode(content: bytes) -> dict[str, Remote]:
+    """The remotes in the bytes of the file, by their names.
+
+    Raises:
+        ValueError: they are damaged.
+    """
+    try:
+        rows = json.loads(content)
+        return {name: _remote(name, row) for name, row in rows.items()}
+    except (AttributeError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(repr(error)) from error
+
+
+def is_timeout(seconds: object) -> bool:
+    """Whether a remote may be waited for so long."""
+    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool):
+        return False
+    return math.isfinite(seconds) and seconds > 0
+
+
+def _remote(name: str, row: dict[str, Any]) -> Remote:
+    url, push, timeout = row["url"], row["push"], row["timeout"]
+    sound = isinstance(url, str) and push in ("manual", "auto")
+    if not (sound and is_name(name) and is_timeout(timeout)):
+        raise ValueError(f"{name!r} is no remote")
+    return Remote(name, url, push, timeout)
