@@ -243,7 +243,7 @@ class Repository:
                 if leads_on:
                     ahead.append(each)
                 elif each not in found:
-                    if not self._has(each):
+                    if not self.has(each):
                         raise self._objects.missing(each)
                     found.add(each)
         return found
@@ -255,6 +255,15 @@ class Repository:
             StateReadError: a pack is damaged.
         """
         return self._loose.contains(object_id) or self._objects.is_packed(object_id)
+
+    def has(self, object_id: str) -> bool:
+        """Whether the object is there, or in the journal, unread.
+
+        Raises:
+            StateReadError: a pack is damaged.
+        """
+        # Just committed it is in the journal alone; and Git, or a checkpoint, may take the pack that we look into.
+        return self.contains(object_id) or self.readable(object_id)
 
     def readable(self, object_id: str) -> bool:
         """Whether the object can be read back."""
@@ -288,7 +297,7 @@ class Repository:
             StateReadError: a pack is damaged.
         """
         if len(prefix) == _ID_LENGTH:
-            return [prefix] if self._has(prefix) else []
+            return [prefix] if self.has(prefix) else []
         found = {made.id for made in self._journalled() if made.id.startswith(prefix)}
         return sorted(found | self._stored(prefix))
 
@@ -362,8 +371,17 @@ class Repository:
         self._packs.drop(packs)
         self._loose.collect(needed)
 
+    def adopt(self, pack: Path) -> None:
+        """Takes in a pack that was checked, with its index beside it, durably; `release_packs` is due behind that.
+
+        Raises:
+            StateWriteError: the disk refused; nothing was changed.
+        """
+        self._packs.adopt(pack)
+        self.forget()
+
     def release_packs(self) -> None:
-        """Lets Git repack what `rewrite` has written."""
+        """Lets Git repack what `rewrite` has written, or `adopt` taken in."""
         self._packs.release()
 
     def bundle(self, refs: Mapping[str, str], file: BinaryIO) -> None:
@@ -432,10 +450,6 @@ class Repository:
 
                 self._made_packs = Packs(self._objects_dir)
             return self._made_packs
-
-    def _has(self, object_id: str) -> bool:
-        # Just committed it is in the journal alone; and Git, or a checkpoint, may take the pack that we look into.
-        return self.contains(object_id) or self.readable(object_id)
 
     def _stored(self, prefix: str) -> set[str]:
         with self._objects.translated(prefix):

@@ -20,7 +20,7 @@ from gitstate.repository.objects import TYPE_NUMBERS
 from gitstate.repository.packfile import HEADER_SIZE, Tip
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import BinaryIO
 
     from gitstate.repository.objects import Raw
@@ -41,7 +41,9 @@ class Written(NamedTuple):
     checksum: bytes
 
 
-class _Entry(NamedTuple):
+class Entry(NamedTuple):
+    """An object as it stands in a pack: a delta against `base`, None for whole, of this size, compressed."""
+
     id: bytes
     kind: bytes
     base: bytes | None
@@ -64,7 +66,7 @@ class Packing:
         self._bodies = bodies
         self.tips = dict(tips)
         self._known = known
-        self._entries: list[_Entry] = []
+        self._entries: list[Entry] = []
 
     @property
     def added(self) -> list[bytes]:
@@ -79,6 +81,10 @@ class Packing:
                 self._known.add(made_id)
                 self._entries.append(self._compress(made_id, raw))
 
+    def entries(self, raws: Iterable[Raw]) -> Iterator[Entry]:
+        """The objects, each as it goes into a pack behind those before; they are not kept for `write`."""
+        return (self._compress(bytes.fromhex(raw.id), raw) for raw in raws)
+
     def take_over(self, held: Iterable[tuple[Raw, Held | None]]) -> None:
         """Adds objects of another pack, as that holds them if what they are against has been taken over, too."""
         depths: dict[bytes | None, int] = {None: -1}
@@ -87,7 +93,7 @@ class Packing:
                 self.add([raw])
             elif (made_id := bytes.fromhex(raw.id)) not in self._known:
                 self._known.add(made_id)
-                self._entries.append(_Entry(made_id, raw.kind, *how))
+                self._entries.append(Entry(made_id, raw.kind, *how))
                 depths[made_id] = depths[how.base] + 1
                 self.tips[raw.kind] = Tip(made_id, raw.content, depths[made_id])
 
@@ -123,7 +129,7 @@ class Packing:
         file.write(checksum)
         return Written(encode_index(names, offsets, crcs, checksum), checksum)
 
-    def _compress(self, made_id: bytes, raw: Raw) -> _Entry:
+    def _compress(self, made_id: bytes, raw: Raw) -> Entry:
         tip = self.tips.get(raw.kind)
         whole = None
         if tip is not None and tip.depth < MAX_DEPTH:
@@ -133,11 +139,9 @@ class Packing:
                 whole = zlib.compress(raw.content)
             if whole is None or len(compressed) < len(whole):
                 self.tips[raw.kind] = Tip(made_id, raw.content, tip.depth + 1)
-                return _Entry(made_id, raw.kind, tip.id, len(delta), compressed)
+                return Entry(made_id, raw.kind, tip.id, len(delta), compressed)
         self.tips[raw.kind] = Tip(made_id, raw.content, 0)
-        return _Entry(
-            made_id, raw.kind, None, len(raw.content), whole or zlib.compress(raw.content)
-        )
+        return Entry(made_id, raw.kind, None, len(raw.content), whole or zlib.compress(raw.content))
 
 
 class _Out:

@@ -117,6 +117,18 @@ class Packs:
                         replaced.append(path)
             return self._place(packing, scratch, replaced) if packing.added else replaced
 
+    def adopt(self, building: Path) -> None:
+        """Takes in a pack that was checked, and its index, which are flushed here. A `git repack` leaves it until `release`.
+
+        Raises:
+            StateWriteError: the disk refused; the repository is as it was.
+        """
+        safe = "The history is as it was."
+        with files.Refused(StateWriteError, "cannot take in a pack", self._directory, safe):
+            for suffix in (".pack", ".idx"):
+                files.flush_file(building.with_suffix(suffix))
+            self._name(building)
+
     def small(self, weight: int, most: int) -> list[Path]:
         """The packs to be written anew together with objects that weigh so much, oldest first.
 
@@ -294,6 +306,12 @@ class Packs:
         with files.writing_new(building.with_suffix(".idx")) as index:
             index.write(written.index_content)
         self._read_back(building, written, packing.added)
+        placed = self._name(building)
+        self._written = placed if tips else None, tips
+        return replaced
+
+    def _name(self, building: Path) -> Path:
+        """Gives a flushed pack, and its index, that lie elsewhere on this filesystem a name here; kept until `release`."""
         # Git finds a pack by its index, so that comes last, and is durable last. A crash in between leaves waste.
         # Under a name that nobody has seen: a `git repack -d` deletes what it has listed by its name, whatever that is by
         # then. Kept, until what it replaces is gone: the pack that Git makes meanwhile may have the name of one of those.
@@ -302,8 +320,7 @@ class Packs:
         for suffix in (".pack", ".idx"):
             os.replace(building.with_suffix(suffix), placed.with_suffix(suffix))
             files.sync_directory(self._directory)
-        self._written = placed if tips else None, tips
-        return replaced
+        return placed
 
     def _begin(
         self, fold: Iterable[Path], fresh: set[bytes], opened: contextlib.ExitStack
