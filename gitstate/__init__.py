@@ -26,6 +26,7 @@ from gitstate.errors import (
     StateError,
     StateLockError,
     StateReadError,
+    StateRemoteError,
     StateTransactionError,
     StateValidationError,
     StateWriteError,
@@ -38,9 +39,13 @@ from gitstate.state import PipelineState
 if TYPE_CHECKING:
     from gitstate.diff import MISSING, Change
     from gitstate.importer import ImportReport
+    from gitstate.remotes import Remote
     from gitstate.repair import RepairReport
     from gitstate.retention import PruneReport
     from gitstate.schema import PipelineSchema
+    from gitstate.sync.contacts import RemoteStatus
+    from gitstate.sync.report import Progress, PullResult, PushResult, RefUpdate
+    from gitstate.sync.reroot import RerootReport
     from gitstate.transaction import StateTransaction
     from gitstate.verify import VerifyReport
     from gitstate.version import Version
@@ -53,12 +58,20 @@ __all__ = [
     "PipelineSchema",
     "PipelineState",
     "Problem",
+    "Progress",
     "PruneReport",
+    "PullResult",
+    "PushResult",
+    "RefUpdate",
+    "Remote",
+    "RemoteStatus",
     "RepairReport",
+    "RerootReport",
     "StateConflictError",
     "StateError",
     "StateLockError",
     "StateReadError",
+    "StateRemoteError",
     "StateTransaction",
     "StateTransactionError",
     "StateValidationError",
@@ -74,8 +87,15 @@ _HOMES: Final = {
     "Change": "diff",
     "ImportReport": "importer",
     "PipelineSchema": "schema",
+    "Progress": "sync.report",
     "PruneReport": "retention",
+    "PullResult": "sync.report",
+    "PushResult": "sync.report",
+    "RefUpdate": "sync.report",
+    "Remote": "remotes",
+    "RemoteStatus": "sync.contacts",
     "RepairReport": "repair",
+    "RerootReport": "sync.reroot",
     "StateTransaction": "transaction",
     "VerifyReport": "verify",
     "Version": "version",

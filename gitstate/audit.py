@@ -12,7 +12,7 @@ import json
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Any, Final
 
-from gitstate.draft import ARCHIVE
+from gitstate.draft import ARCHIVE, REROOTED
 from gitstate.jsonl import read_lines
 from gitstate.repository import EMPTY_TREE, make_blob
 
@@ -38,6 +38,8 @@ def line_of(commit: Commit) -> dict[str, Any]:
     event = commit.tree == EMPTY_TREE
     failed = "Reason" in note.extra
     details: dict[str, Any] = {"changed_keys": list(note.changed_keys)}
+    if REROOTED in note.extra:
+        details["rerooted_from"] = note.extra[REROOTED]
     if failed:
         details = {"error": note.extra.get("Error", ""), "reason": note.extra["Reason"]}
     return {

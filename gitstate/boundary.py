@@ -62,11 +62,16 @@ class Boundary:
         begins = self._chain.at(head, oldest) if head is not None and oldest > 1 else None
         if begins is None and oldest > 1:
             raise self._chain.missing(oldest)
+        if begins is not None and not begins.parents:
+            begins = None  # for Git that is an end by itself
         named = set(backups_among(self._refs).values())
         numbers = self.numbers({*named, *self.known})
-        alone = {at for at in named if numbers.get(at, oldest) < oldest}
+        alone = {at for at in named if numbers.get(at, oldest) < oldest and self._has_parents(at)}
         theirs = {at for at in self.known if numbers.get(at, 0) <= oldest}
         return alone | theirs | ({begins.id} if begins is not None else set())
+
+    def _has_parents(self, commit_id: str) -> bool:
+        return bool(self._repository.commit(commit_id).parents)
 
     def numbers(self, commit_ids: Iterable[str]) -> dict[str, int]:
         """Those of the commits that are versions of the branch, or were until they were pruned, and their numbers.

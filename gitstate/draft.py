@@ -28,6 +28,9 @@ CORRUPT: Final = "refs/corrupt/"
 KEPT: Final = "Kept-As"
 """The field that tells a commit of bytes worth keeping from a version."""
 
+REROOTED: Final = "Rerooted-From"
+"""The field that tells which hash a version had before `reroot`."""
+
 AUDIT: Final = "refs/audit/"
 ARCHIVE: Final = "refs/audit/archive"
 """The lines of the audit trail that stand for pruned versions."""
@@ -214,6 +217,24 @@ class Draft:
     def unpin(self, name: str) -> None:
         """Takes a version's name away."""
         self._move(BACKUPS + name, None)
+
+    def take_over(self, head: Head, state: tuple[bytes, GitObject] | None) -> None:
+        """Puts the branch where another machine has brought it; its objects are durable in the repository already."""
+        self.head = head
+        self.state = state
+        self._move(BRANCH, head.commit.id)
+
+    def keep(self, made: GitObject) -> None:
+        """Puts an object into it, to which a ref that is moved leads."""
+        self._keep(made)
+
+    def made(self, object_id: str) -> GitObject:
+        """The object in it that has this id."""
+        return self._objects[object_id]
+
+    def set_ref(self, name: str, at: str | None) -> None:
+        """Puts a ref, of which the objects are in the repository already, where a remote has it; None: it goes."""
+        self._move(name, at)
 
     def keep_archive(
         self, lines: Mapping[bytes, GitObject], kept: Mapping[bytes, str], last: int

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from gitstate.restore import Restorer
     from gitstate.retention import Retention
     from gitstate.store import Store
+    from gitstate.sync.book import Remotes
+    from gitstate.sync.contacts import Activity
+    from gitstate.sync.courier import Courier
+    from gitstate.sync.reroot import Reroot
     from gitstate.trail import AuditTrail
 
 
@@ -73,6 +77,33 @@ class Parts:
         return Restorer(self.writer, self.history)
 
     @property
+    def courier(self) -> Courier:
+        """Who carries the history to remotes and from them."""
+        with FIRST_USE:
+            from gitstate.sync.courier import Courier
+        return Courier(self.writer)
+
+    @property
+    def remotes(self) -> Remotes:
+        """The remotes."""
+        with FIRST_USE:
+            from gitstate.sync.book import Remotes
+        return Remotes(self.writer)
+
+    @property
+    def rerooting(self) -> Reroot:
+        """Who gives versions new hashes."""
+        with FIRST_USE:
+            from gitstate.sync.reroot import Reroot
+        return Reroot(self.writer)
+
+    def activity(self, name: str) -> Activity:
+        """What the automatic pushing of this process is at with a remote."""
+        with FIRST_USE:
+            from gitstate.sync.worker import worker_of
+        return worker_of(self._path).activity(name)
+
+    @property
     def retention(self) -> Retention:
         """Who forgets versions."""
         return self._retention(self.store)
@@ -88,17 +119,29 @@ class Parts:
             with FIRST_USE:
                 from gitstate import hooks
             hooks.run(layout, head)
+        if layout.pushes_by_itself():
+            with FIRST_USE:
+                from gitstate.sync.worker import worker_of
+            worker_of(layout.state).wake(writer.policy)
 
     def close(self) -> None:
         """Packs, prunes if this handle has committed, and lets go of everything; the next use opens it again."""
         writer, self._opened = self._open(), None
         try:
             if writer.committed:
+                self._drain(writer)  # first, as what a remote has not received is not pruned
                 self._retention(writer.store).keep()
             else:
                 writer.store.checkpoint_quietly(self._policy.timeout)
         finally:
             forget_store(writer.store)
+
+    def _drain(self, writer: Writer) -> None:
+        """Gives what is to be pushed by itself some seconds to go."""
+        if writer.store.layout.pushes_by_itself():
+            with FIRST_USE:
+                from gitstate.sync.worker import DRAIN_SECONDS, worker_of
+            worker_of(self._path).drain(DRAIN_SECONDS)
 
     def _retention(self, store: Store) -> Retention:
         with FIRST_USE:

@@ -24,6 +24,7 @@ from gitstate.policy import (
     check_timeout,
     identity,
 )
+from gitstate.synced import Synced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from gitstate.version import Version
 
 
-class PipelineState:
+class PipelineState(Synced):
     """The state of one pipeline: a JSON file whose every committed transaction is a Git commit.
 
     Making one touches nothing; the first write creates the store. A handle may be shared by threads, and any number of

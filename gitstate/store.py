@@ -216,6 +216,14 @@ class Store:
         self._ledger.note(Record(sequence, draft.objects, draft.refs))
         self._note_size()
 
+    def ensure(self, settings: Settings | None) -> None:
+        """Makes the store if there is none. Under the lock.
+
+        Raises:
+            StateWriteError: the disk refused; there is no store.
+        """
+        self._ensure_store(settings)
+
     def settle(self) -> None:
         """Makes what was noted durable, and puts everything in place. Under the lock.
 
@@ -315,7 +323,7 @@ class Store:
         Raises:
             StateLockError, StateTransactionError: as `writing`.
         """
-        self._refuse_nested()
+        self.refuse_nested()
         try:
             self.lock.acquire(timeout, "repair")
             self._ledger.refuse_poisoned()
@@ -338,13 +346,27 @@ class Store:
     def __del__(self) -> None:
         self.release()
 
+    def refuse_nested(self) -> None:
+        """Sees that this thread has no transaction open.
+
+        Raises:
+            StateTransactionError: it has; code `"nested"`.
+        """
+        if self.lock.held_here():
+            raise StateTransactionError(
+                f"a transaction on this state is open in this thread already: {self.layout.state}. Nothing was"
+                " changed. End the outer block first, or change its txn.data.",
+                path=self.layout.state,
+                code="nested",
+            )
+
     # -- entering ------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def _exclusive(
         self, operation: str, timeout: float | None, *, network: bool = True
     ) -> Iterator[None]:
-        self._refuse_nested()
+        self.refuse_nested()
         self.repository.prepare()
         safe = "Nothing was changed."
         if not self._recovery.done:
@@ -374,15 +396,6 @@ class Store:
             finally:  # an interrupt just there must not keep everybody out
                 if self.lock.held_here():
                     self.lock.close()
-
-    def _refuse_nested(self) -> None:
-        if self.lock.held_here():
-            raise StateTransactionError(
-                f"a transaction on this state is open in this thread already: {self.layout.state}. Nothing was"
-                " changed. End the outer block first, or change its txn.data.",
-                path=self.layout.state,
-                code="nested",
-            )
 
     def _recover_quietly(self) -> None:
         # Refused, by a lock or a read-only disk, a reader answers from the journal.

@@ -117,12 +117,13 @@ def _objects(store: Store, _: float | None) -> Iterator[str]:
 def _chain(store: Store, _: float | None) -> Iterator[str]:
     repository = store.repository
     newer: Commit | None = None
+    first = {1, store.chain.oldest()}  # after a `reroot` the oldest that is kept has no parent
     for commit in store.chain.walk(store.reader.refs(recover=False).get(BRANCH)):
         serial = commit.note.serial
         if newer is not None and serial != newer.note.serial - 1:
             yield f"version {serial} ({commit.id}) stands where {newer.note.serial - 1} should"
         repository.read(repository.file_id(commit.tree, store.layout.file_name))
-        if not commit.parents and serial != 1:
+        if not commit.parents and serial not in first:
             yield f"the oldest version ({commit.id}) is number {serial}"
         newer = commit
 

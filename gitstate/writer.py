@@ -48,7 +48,10 @@ class Writer:
     """
 
     def __init__(
-        self, store: Store, policy: Policy, after_commit: Callable[[Writer, Head], None]
+        self,
+        store: Store,
+        policy: Policy,
+        after_commit: Callable[[Writer, Head], None] | None = None,
     ) -> None:
         self.store = store
         self.policy = policy
@@ -75,7 +78,7 @@ class Writer:
                     # Under the lock: another thread's block may commit as soon as that is free.
                     made, self._made = self._made, None
         finally:
-            if made is not None:
+            if made is not None and self._after_commit is not None:
                 self._after_commit(self, made)
 
     @contextlib.contextmanager

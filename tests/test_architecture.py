@@ -12,7 +12,7 @@ import gitstate
 PACKAGE = Path(gitstate.__file__).parent
 
 ROWS = [
-    {"errors", "pointer", "trailers", "difference", "finding", "first_use"},
+    {"errors", "pointer", "trailers", "difference", "finding", "first_use", "remotes"},
     {"codec", "diff", "files", "flock"},
     {"schema", "queue", "legacy", "generations", "part", "record"},
     {"large"},
@@ -25,6 +25,7 @@ ROWS = [
     {"history", "transaction", "retention", "importer", "repair", "sync"},
     {"restore", "export"},
     {"parts"},
+    {"synced"},
     {"state"},
     {"__init__"},
     {"demo"},
@@ -41,12 +42,20 @@ PUBLIC = [
     "PipelineSchema",
     "PipelineState",
     "Problem",
+    "Progress",
     "PruneReport",
+    "PullResult",
+    "PushResult",
+    "RefUpdate",
+    "Remote",
+    "RemoteStatus",
     "RepairReport",
+    "RerootReport",
     "StateConflictError",
     "StateError",
     "StateLockError",
     "StateReadError",
+    "StateRemoteError",
     "StateTransaction",
     "StateTransactionError",
     "StateValidationError",
@@ -161,7 +170,7 @@ def test_only_one_module_flushes(path):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_only_the_repository_and_what_talks_to_remotes_know_dulwich(path):
+def test_only_the_repository_and_who_speaks_to_servers_know_dulwich(path):
     knows = any(name.split(".")[0] == "dulwich" for name in imported(path))
 
     assert not knows or part_of(path) in {"repository", "sync"}

@@ -24,6 +24,7 @@ def blocks(language: str) -> list[str]:
 
 
 FIRST, BEFORE, AFTER, EVERY_DAY, MENDING = blocks("python")
+SECOND_MACHINE = next(block for block in blocks("sh") if "P.clone(" in block)
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines()]
 GIT_COMMANDS = [line for line in COMMANDS if line.startswith("git ")]
 HOOK_COMMANDS = [line for line in COMMANDS if "gitstate.hooks" in line]
@@ -147,6 +148,22 @@ def test_every_git_command_works(folder):
     assert state.verify().ok
 
 
+def test_five_commands_lead_to_a_second_machine(tmp_path):
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    run(FIRST, tmp_path)
+    commands = [shlex.split(line) for line in SECOND_MACHINE.splitlines()]
+    programs = {"git": "git", "python": sys.executable}
+
+    for name, *arguments in commands:
+        subprocess.run([programs[name], *arguments], cwd=tmp_path, capture_output=True, check=True)
+
+    here, there = (PipelineState(tmp_path / at / "pipeline.json") for at in (".", "second"))
+    assert len(commands) == 5
+    assert [each.id for each in there.log()] == [each.id for each in here.log()]
+    assert there.read() == here.read()
+
+
 def test_the_lines_that_install_hooks_do(tmp_path):
     places = {".pipeline": ".pipeline", ".git": ".git", "/srv/git/state.git": "state.git"}
     for line in HOOK_COMMANDS:
@@ -165,7 +182,7 @@ def test_every_error_and_code_exists():
     errors = [error for error, _ in ERROR_ROWS if error]
     known = set(re.findall(r'code(?:: str)? ?= ?"([a-z-]+)"', SOURCES))
 
-    assert len(errors) == 8
+    assert len(errors) == 9
     assert set(errors) <= set(gitstate.__all__)
     assert len(NAMED_CODES) > 30
     assert known >= NAMED_CODES

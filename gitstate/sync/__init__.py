@@ -1,1 +1,1 @@
-"""Sync: what comes from the repositories of others, and goes to them."""
+"""Sync: a state's history leaves the machine, and comes to another one. A remote may lag, and is never rewritten."""

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from gitstate.draft import ASIDE
+from gitstate.draft import ARCHIVE, ASIDE
 from gitstate.repository import BRANCH, EMPTY_TREE
 from gitstate.sync.fetched import FILES, TRAILS, History, Oldest, is_kept
 from gitstate.sync.seen import Made, Seen, Tree
@@ -189,18 +189,27 @@ class _Judgement:
                     ahead += made.parents
 
     def files(self, ref: str, at: str) -> None:
-        """Looks at the files of lines that a ref keeps.
+        """Looks at the files of lines that a ref keeps, and kept before.
 
         Raises:
             ValueError: it keeps something else.
         """
-        made = self._commit(ref, at)
-        if made.kept_as != ref:
-            raise _wrong(ref, at, made, "does not keep lines of the audit trail for that ref")
-        if self._here.has(at):
-            return
-        if made.parents:
-            raise _wrong(ref, at, made, "has a parent, which gitstate does not give it")
+        ahead = [at]
+        while ahead:
+            at = ahead.pop()
+            made = self._commit(ref, at)
+            if made.kept_as != ref:
+                raise _wrong(ref, at, made, "does not keep lines of the audit trail for that ref")
+            if self._here.has(at) or at in self._lines:
+                continue
+            self._lines.add(at)
+            if made.parents and ref == ARCHIVE:
+                raise _wrong(ref, at, made, "has a parent, which gitstate does not give it")
+            self._see_files(ref, at, made)
+            ahead += made.parents
+
+    def _see_files(self, ref: str, at: str, made: Made) -> None:
+        """Refuses a commit that does not hold files of lines."""
         tree = self._tree(ref, at, made)
         if not tree.files:
             raise _wrong(ref, at, made, "has no files of JSON Lines, or others, too")
@@ -236,7 +245,7 @@ class _Judgement:
             raise _wrong(ref, at, made, "has two parents")
         if made.serial == 0 and (made.parents or not aside):
             raise _wrong(ref, at, made, "has the number 0, which only an imported one has")
-        if made.serial > 1 and not made.parents:
+        if made.serial > 1 and not made.parents and not made.rerooted:
             raise _wrong(ref, at, made, "has no parent, as if it were the first")
         if made.serial == 1 and made.parents:
             raise _wrong(ref, at, made, "has a parent, though it is the first")

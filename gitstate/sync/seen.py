@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gitstate import codec
-from gitstate.draft import KEPT
+from gitstate.draft import KEPT, REROOTED
 from gitstate.errors import StateReadError
 from gitstate.repository.objects import parse_commit
 
@@ -42,6 +42,7 @@ class Made(NamedTuple):
         serial: the number of the version that it is, or came upon.
         time: when it was made.
         kept_as: the ref for which it keeps bytes that are no state; `""` for none.
+        rerooted: whether it may have no parent, as it had one that was pruned: see reroot.py.
     """
 
     parents: tuple[str, ...]
@@ -49,6 +50,7 @@ class Made(NamedTuple):
     serial: int
     time: datetime
     kept_as: str
+    rerooted: bool
 
 
 class Tree(NamedTuple):
@@ -163,7 +165,8 @@ def _commit(raw: Raw) -> Made | str:
     except ValueError as error:
         return str(error)[:_LONGEST_REASON]
     note = commit.note
-    return Made(commit.parents, commit.tree, note.serial, note.time, note.extra.get(KEPT, ""))
+    kept_as, rerooted = note.extra.get(KEPT, ""), REROOTED in note.extra
+    return Made(commit.parents, commit.tree, note.serial, note.time, kept_as, rerooted)
 
 
 def _is_lines(content: bytes) -> bool:

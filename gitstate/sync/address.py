@@ -1,0 +1,121 @@
+"""Address: what a remote's URL says, in the forms that Git takes: git-clone(1), GIT URLS.
+
+A folder, `file://`, `ssh://` or `user@host:path`, `git://`, `http://` and `https://`; nothing that names a program.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Final, Literal
+from urllib.parse import unquote, urlsplit
+
+from gitstate.errors import StateRemoteError
+
+_SCP: Final = re.compile(
+    r"(?:(?P<user>[^@/:]+)@)?(?P<host>\[[0-9a-fA-F:]+\]|[^/:@\[\]]+):(?P<path>.*)"
+)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_HELPER: Final = re.compile(r"[A-Za-z0-9+.-]+::")
+_DRIVE: Final = re.compile(r"[A-Za-z]:[\\/]")
+
+Kind = Literal["folder", "ssh", "git", "http", "https"]
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a remote is.
+
+    Attributes:
+        kind: how it is spoken to.
+        url: all of it as one text, which has no password.
+        path: where the repository is, there.
+        host: the machine; `""` for a folder.
+        port: None for the usual one.
+        user: who logs in, None if the URL does not say.
+    """
+
+    kind: Kind
+    url: str
+    path: str
+    host: str = ""
+    port: int | None = None
+    user: str | None = None
+
+    @property
+    def may_be_asked(self) -> bool:
+        """Whether the program over there is started by us, so that it can be told what to take."""
+        return self.kind in ("folder", "ssh")
+
+
+def parse(url: str | os.PathLike[str]) -> Address:
+    """The address that `url` is; a relative folder is taken from where we are.
+
+    Raises:
+        StateRemoteError: it is none, or holds a password; code `"remote-url"`.
+        TypeError: it is no text.
+    """
+    text = os.fspath(url)
+    if not isinstance(text, str):
+        raise TypeError(f"url must be a str or a path of str, not {url!r}")
+    if not text.strip() or _CONTROL.search(text):
+        raise _refused(repr(text), "it is empty, or has control characters")
+    if _HELPER.match(text):
+        raise _refused(repr(text), "it names a program of Git's to be run")
+    if "://" in text:
+        return _of_scheme(text)
+    match = _SCP.fullmatch(text)
+    if match and not os.path.lexists(text) and not _DRIVE.match(text):
+        host = match["host"].strip("[]")
+        return _checked(Address("ssh", text, match["path"], host, None, match["user"]))
+    folder = os.path.abspath(os.path.expanduser(text))
+    return Address("folder", folder, folder)
+
+
+def _of_scheme(text: str) -> Address:
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise _refused(repr(text), str(error)) from None
+    if parts.password is not None:
+        raise _refused(
+            text.replace(parts.netloc, parts.netloc.rpartition("@")[2]),
+            "it holds a password, which would stand in a file. Give it without, and the password by"
+            " GITSTATE_REMOTE_USER and GITSTATE_REMOTE_PASSWORD, in ~/.netrc, or by git's credential helper",
+        )
+    path = unquote(parts.path)
+    if _CONTROL.search(path):
+        raise _refused(repr(text), "it has control characters")
+    user = unquote(parts.username) if parts.username else None
+    match parts.scheme.lower():
+        case "file" if host in ("", "localhost") and path.startswith("/"):
+            return Address("folder", path, path)
+        case "ssh" | "git+ssh" | "ssh+git":
+            # What follows /~ is a home folder over there.
+            home = path[1:] if path.startswith("/~") else path
+            return _checked(Address("ssh", text, home, host, port, user))
+        case "git" if user is None:
+            return _checked(Address("git", text, path, host, port))
+        case "http" | "https" as kind if not parts.query and not parts.fragment:
+            return _checked(Address(kind, text, path, host, port, user))
+    raise _refused(
+        repr(text),
+        "expected a folder, file://, ssh://, user@host:path, git://, http:// or https://",
+    )
+
+
+def _checked(address: Address) -> Address:
+    # What begins with a dash would be an option of the program that is started: CVE-2017-1000117.
+    if not address.host or not address.path.strip("/"):
+        raise _refused(repr(address.url), "it names no host, or no repository there")
+    if any(each.startswith("-") for each in (address.host, address.path, address.user or "")):
+        raise _refused(repr(address.url), "a host, user or path cannot begin with a dash")
+    return address
+
+
+def _refused(url: str, why: str) -> StateRemoteError:
+    return StateRemoteError(
+        f"a remote cannot be at {url}: {why}. Nothing was changed.", url=url, code="remote-url"
+    )

@@ -1,0 +1,116 @@
+"""Book: the remotes of one state, as users add, list and remove them."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from gitstate import files
+from gitstate.errors import StateRemoteError, StateWriteError
+from gitstate.remotes import DEFAULT_TIMEOUT, PushMode, Remote, is_name, is_timeout, tracking_ref
+from gitstate.sync.address import parse
+from gitstate.sync.contacts import Contacts
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from gitstate.writer import Writer
+
+
+class Remotes:
+    """The remotes of the state that `writer` writes. They are stored with the store, durably."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._layout = writer.store.layout
+
+    def add(
+        self,
+        name: str,
+        url: str | os.PathLike[str],
+        *,
+        push: PushMode = "manual",
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> Remote:
+        """The new remote: a repository that is to get the history, or has it. Nobody is asked yet whether it is there.
+
+        From then on what it has not received is not pruned. With `push="auto"` it gets every version soon after its commit,
+        beside the transactions. It is given up after `timeout` seconds of silence.
+
+        Raises:
+            StateRemoteError: the name is taken or none, or the URL is none or holds a password; nothing was changed.
+            StateError: as a transaction; nothing was changed.
+            ValueError: another argument makes no sense; nothing was changed.
+        """
+        if not is_name(name):
+            raise StateRemoteError(
+                f"a remote cannot be called {name!r}: expected letters, digits, and . _ - behind the first. Nothing was changed.",
+                remote=str(name),
+                path=self._layout.state,
+                code="remote-name",
+            )
+        if push not in ("manual", "auto"):
+            raise ValueError(f"push must be 'manual' or 'auto', not {push!r}")
+        if not is_timeout(timeout):
+            raise ValueError(f"timeout must be a number of seconds above 0, not {timeout!r}")
+        remote = Remote(name, parse(url).url, push, float(timeout))
+        with self._changing() as known:
+            if name in known and known[name] != remote:
+                raise StateRemoteError(
+                    f"a remote is called {name!r} already, at {known[name].url}: {self._layout.state}. Nothing was changed."
+                    f" Remove it first, or call this one otherwise.",
+                    remote=name,
+                    url=remote.url,
+                    path=self._layout.state,
+                    code="remote-exists",
+                )
+            known[name] = remote
+        return remote
+
+    def list(self) -> list[Remote]:
+        """The remotes, by their names.
+
+        Raises:
+            StateReadError: the list is damaged; code `"remotes-damaged"`.
+        """
+        return [remote for _, remote in sorted(self._layout.remotes().items())]
+
+    def remove(self, name: str) -> None:
+        """Forgets a remote, and what it is known to have; over there nothing is changed.
+
+        Raises:
+            StateRemoteError: there is none of that name; nothing was changed.
+            StateError: as a transaction; nothing was changed.
+        """
+        with self._changing() as known:
+            if known.pop(name, None) is None:
+                raise StateRemoteError(
+                    f"no remote is called {name!r}: {self._layout.state}. Nothing was changed.",
+                    remote=str(name),
+                    path=self._layout.state,
+                    code="no-such-remote",
+                )
+            store = self._writer.store
+            if store.ref(tracking_ref(name)) is not None:
+                draft = store.draft(self._writer.policy.author)
+                draft.set_ref(tracking_ref(name), None)
+                store.note(draft, None)
+                store.settle()
+            Contacts(self._layout, name).forget()
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[dict[str, Remote]]:
+        """The remotes under the state's lock, by name; behind the block they are stored."""
+        policy, store = self._writer.policy, self._writer.store
+        with self._writer.writing("remote", policy.timeout):
+            known = self._layout.remotes()
+            before = dict(known)
+            yield known
+            store.ensure(policy.settings)
+            if known != before:
+                safe = "The remotes are as they were."
+                with files.Refused(
+                    StateWriteError, "cannot store the remotes", self._layout.store, safe
+                ):
+                    self._layout.store_remotes(known)

@@ -1,0 +1,177 @@
+"""Courier: carries the history of one state to its remotes and from them, one contact at a time."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+from gitstate import files
+from gitstate.errors import StateRemoteError, StateWriteError
+from gitstate.lock import StateLock
+from gitstate.remotes import tracking_ref
+from gitstate.repository import BRANCH
+from gitstate.sync.contacts import Activity, Contacts, RemoteStatus, moment
+from gitstate.sync.fetch import Request, fetch, quarantine
+from gitstate.sync.pull import Pull
+from gitstate.sync.push import Push
+from gitstate.sync.relation import Relation
+from gitstate.sync.report import PullResult, PushResult, telling
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from gitstate.remotes import Remote
+    from gitstate.sync.fetched import History
+    from gitstate.sync.report import Progress
+    from gitstate.writer import Writer
+
+_NEAR: Final = 32
+"""Versions that a remote is told one by one; of those before, each twice as far away as the last."""
+
+
+class Courier:
+    """Carries what `writer` writes."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._store = writer.store
+
+    def push(self, name: str, progress: Callable[[Progress], None] | None) -> PushResult:
+        """Sends a remote what it lacks.
+
+        Raises:
+            StateRemoteError: there is no such remote, or it did not take it; nothing was changed.
+            StateLockError: another push or pull of this state is at it.
+            StateReadError: the history is damaged; nothing was changed.
+            StateTransactionError: a transaction is open in this thread; nothing was changed.
+        """
+        with self._contact(name, "push") as remote:
+            look = self._looking(remote)
+            return Push(self._store, self._writer.policy, remote, look).run(telling(progress))
+
+    def pull(self, name: str, progress: Callable[[Progress], None] | None) -> PullResult:
+        """Takes what a remote has and is not here, if it goes on top of what is here.
+
+        Raises:
+            StateError: as `push`, and as a transaction; nothing was changed.
+        """
+        with self._contact(name, "pull") as remote, quarantine(self._store.layout.store) as place:
+            request = self.request(archive=BRANCH not in self._store.reader.refs())
+            fetched = fetch(remote, request, place, telling(progress))
+            return Pull(self._writer, remote, fetched).run()
+
+    def status(self, name: str, activity: Activity) -> RemoteStatus:
+        """How things stand with a remote, as of the last contact with it.
+
+        Raises:
+            StateRemoteError: there is no such remote.
+            StateReadError: the history is damaged.
+        """
+        remote = self.remote(name)
+        refs = self._store.reader.refs()
+        relation = Relation(self._store, refs, remote)
+        contact = Contacts(self._store.layout, name).read()
+        known = refs.get(tracking_ref(name))
+        has = relation.serial_of(known) if known else 0
+        # What was seen there may have been pulled since.
+        stale = contact.head is None or relation.serial_of(contact.head) > 0
+        return RemoteStatus(
+            name,
+            remote.url,
+            ahead=relation.newest() - has,
+            behind=0 if stale else contact.behind,
+            diverged=contact.diverged and not stale,
+            last_push=moment(contact.pushed),
+            last_pull=moment(contact.pulled),
+            last_error=contact.error,
+            pushing=activity if remote.push == "auto" else "manual",
+        )
+
+    def automatic(self) -> list[Remote]:
+        """The remotes that get every version without being pushed to.
+
+        Raises:
+            StateReadError: the list of remotes is damaged.
+        """
+        return [each for each in self._store.layout.remotes().values() if each.push == "auto"]
+
+    def remote(self, name: str) -> Remote:
+        """The remote that is called so.
+
+        Raises:
+            StateRemoteError: there is none; code `"no-such-remote"`.
+            StateReadError: the list of remotes is damaged.
+        """
+        known = self._store.layout.remotes()
+        if name not in known:
+            others = ", ".join(sorted(known)) or "none so far"
+            raise StateRemoteError(
+                f"no remote is called {name!r}; there is {others}: {self._store.layout.state}. Nothing was changed."
+                " state.remotes.add(name, url) adds one.",
+                remote=str(name),
+                path=self._store.layout.state,
+                code="no-such-remote",
+            )
+        return known[name]
+
+    def request(self, *, archive: bool) -> Request:
+        """What to fetch, behind what is here."""
+        layout = self._store.layout
+        return Request(
+            str(layout.state),
+            layout.state.name,
+            tuple(self._haves()),
+            tuple(sorted(self._store.repository.shallow.read())),
+            archive=archive,
+            allow_nan=self._writer.policy.allow_nan,
+        )
+
+    def _haves(self) -> Iterator[str]:
+        """Versions that are here, the newest first, and the ends of what belongs to the audit trail."""
+        refs, chain = self._store.reader.refs(), self._store.chain
+        head = refs.get(BRANCH)
+        if head is not None:
+            newest, step = self._store.repository.commit(head).note.serial, 1
+            serial, oldest = newest, chain.oldest()
+            while serial >= oldest:
+                version = chain.at(head, serial)
+                if version is not None:
+                    yield version.id
+                step = 1 if newest - serial < _NEAR else 2 * step
+                serial -= step
+        yield from sorted({at for name, at in refs.items() if name != BRANCH})
+
+    @contextlib.contextmanager
+    def _contact(self, name: str, operation: str) -> Iterator[Remote]:
+        """The remote, and nobody else is at a contact of this state, for a block; what goes wrong is noted."""
+        self._store.refuse_nested()
+        remote = self.remote(name)
+        layout = self._store.layout
+        alone = StateLock(layout.remote_lock)
+        with contextlib.closing(alone):
+            alone.acquire(self._writer.policy.timeout, operation)
+            try:
+                yield remote
+            except StateRemoteError as error:
+                contacts = Contacts(layout, name)
+                if contacts.read().error != str(error):
+                    contacts.failed(error)
+                raise
+            except OSError as error:
+                with files.Refused(
+                    StateWriteError, f"cannot {operation}", layout.store, "Nothing was changed."
+                ):
+                    raise error from None
+            finally:
+                alone.release()
+
+    def _looking(self, remote: Remote) -> Callable[[], History]:
+        """What fetches, only to say what the remote has."""
+
+        def look() -> History:
+            """Fetches it, and forgets it."""
+            with quarantine(self._store.layout.store) as place:
+                request = self.request(archive=False)
+                return fetch(remote, request, place, telling(None)).history
+
+        return look

@@ -1,0 +1,234 @@
+"""Pull: what a remote has and is not here comes here, if it goes on top of what is here. It ends in `Store.commit`.
+
+What was fetched is checked while it is in a quarantine. Then its pack is taken into the repository, durable, where nothing
+leads to it yet; then one record moves the branch, the names, the audit trail and the state file. A crash before that
+record leaves a pack that nobody sees, and the next collection removes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+from gitstate.checkpoint import maintaining
+from gitstate.draft import ARCHIVE, BACKUPS, FAILURES, IMPORTED, UNVERSIONED, Head, backups_among
+from gitstate.errors import StateConflictError, StateRemoteError, StateValidationError
+from gitstate.imports import join_imports
+from gitstate.remotes import tracking_ref
+from gitstate.repository import BRANCH, Repository, make_blob
+from gitstate.repository.objects import parse_commit
+from gitstate.sync.contacts import Contacts
+from gitstate.sync.relation import Relation
+from gitstate.sync.report import PullResult, RefUpdate
+from gitstate.version import Version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gitstate.draft import Draft
+    from gitstate.remotes import Remote
+    from gitstate.repository.objects import Raw
+    from gitstate.statefile import Found
+    from gitstate.sync.fetch import Arrived
+    from gitstate.writer import Writer
+
+_TRAILS: Final = (FAILURES, UNVERSIONED)
+
+
+class Pull:
+    """Takes what was `fetched` from `remote` into the history that `writer` writes."""
+
+    def __init__(self, writer: Writer, remote: Remote, fetched: Arrived) -> None:
+        self._writer = writer
+        self._store = writer.store
+        self._remote = remote
+        self._fetched = fetched
+        self._history = fetched.history
+        self._notes: list[str] = []
+
+    def run(self) -> PullResult:
+        """Takes it in.
+
+        Raises:
+            StateRemoteError: it does not go on top of what is here; nothing was changed.
+            StateConflictError: the state file was edited, or somebody commits meanwhile; nothing was changed.
+            StateValidationError: the newest state there is against the schema; nothing was changed.
+            StateError: as a transaction; nothing was changed.
+        """
+        refs = self._store.reader.refs()
+        relation = Relation(self._store, refs, self._remote)
+        contacts = Contacts(self._store.layout, self._remote.name)
+        if (refusal := relation.refusal(self._history)) is not None:
+            behind = self._history.versions
+            contacts.failed(refusal, behind=behind, diverged=refusal.code == "remote-diverged")
+            raise refusal
+        tracked = refs.get(tracking_ref(self._remote.name))
+        if note := relation.went_back(tracked, self._history.head):
+            self._notes.append(note)
+        goes_on = self._goes_on(refs.get(BRANCH))
+        self._refuse_beginning()
+        content = self._checked_content() if goes_on else b""
+        before = dict(refs)
+        with self._taken_in():
+            self._commit(relation, content, goes_on=goes_on)
+        contacts.went_well(
+            pulled=True, head=self._history.head, names=backups_among(self._history.refs)
+        )
+        now = self._store.reader.refs()
+        moved = sorted({*before, *now})
+        updates = tuple(
+            RefUpdate(name, before.get(name), now.get(name))
+            for name in moved
+            if before.get(name) != now.get(name) and not name.startswith("refs/remotes/")
+        )
+        versions = self._history.versions if goes_on else 0
+        return PullResult(
+            self._remote.name, updates, versions, tuple(self._notes), self._current(now)
+        )
+
+    def _goes_on(self, head: str | None) -> bool:
+        """Whether the remote has newer versions."""
+        theirs = self._history.head
+        return theirs is not None and theirs != head and self._history.joins == head
+
+    def _refuse_beginning(self) -> None:
+        """Sees that a history that is new here begins with version 1, or has the lines of what was before.
+
+        Raises:
+            StateRemoteError: it does not; code `"remote-invalid"`.
+        """
+        history = self._history
+        if history.joins is not None or history.oldest is None or history.oldest.serial == 1:
+            return
+        archive = history.refs.get(ARCHIVE)
+        last = parse_commit(self._raw(archive)).note.serial if archive else 0
+        if last < history.oldest.serial - 1:
+            raise StateRemoteError(
+                f"the history of {self._remote.name} begins with version {history.oldest.serial}, and the lines of the audit"
+                f" trail that should stand for those before end with {last}: {self._remote.url}. Nothing was changed. Push from"
+                " a machine that has them.",
+                remote=self._remote.name,
+                url=self._remote.url,
+                theirs=history.head,
+                path=self._store.layout.state,
+                code="remote-invalid",
+            )
+
+    def _checked_content(self) -> bytes:
+        """The newest state there, which fits the schema.
+
+        Raises:
+            StateValidationError: it does not.
+        """
+        policy = self._writer.policy
+        content = self._raw(self._history.blob or "").content
+        if policy.validate is not None:
+            try:
+                policy.validate(content)
+            except StateValidationError as error:
+                raise StateValidationError(
+                    f"the newest state of {self._remote.name} is against the schema: {error} Its history was not taken."
+                    " Give this handle the schema that fits, or schema=None.",
+                    problems=error.problems,
+                    path=self._store.layout.state,
+                ) from error
+        return content
+
+    @contextlib.contextmanager
+    def _taken_in(self) -> Iterator[None]:
+        """Has the fetched objects in the repository for a block, and for good if that ends well."""
+        pack = self._fetched.pack
+        if pack is None:
+            yield
+            return
+        layout, repository = self._store.layout, self._store.repository
+        with self._writer.writing("pull", self._writer.policy.timeout):
+            self._store.ensure(self._writer.policy.settings)
+        with maintaining(layout, "pull", self._writer.policy.timeout):
+            try:
+                # Where it ends badly, the pack stays: whether a record leads to it, only recovery may know.
+                repository.adopt(pack)
+                yield
+            finally:
+                repository.release_packs()
+
+    def _commit(self, relation: Relation, content: bytes, *, goes_on: bool) -> None:
+        with self._writer.writing("pull", self._writer.policy.timeout) as found:
+            draft = self._store.draft(self._writer.policy.author)
+            if goes_on:
+                self._refuse_others(relation, draft, found)
+                self._take_branch(draft, found, content)
+            self._take_names(draft)
+            self._take_trails(draft)
+            at = self._history.head
+            ref = tracking_ref(self._remote.name)
+            if at and self._store.ref(ref) != at:
+                draft.set_ref(ref, at)
+            self._writer.commit(draft, found)
+
+    def _refuse_others(self, relation: Relation, draft: Draft, found: Found) -> None:
+        """Sees that nothing has come here that the fetched versions do not know."""
+        head = draft.head.commit.id if draft.head else None
+        path = self._store.layout.state
+        if head != relation.head:
+            raise StateConflictError(
+                f"a transaction was committed here while versions came from {self._remote.name}: {path}. Nothing else was"
+                " changed. Pull again.",
+                path=path,
+                code="conflict",
+            )
+        if found.content is not None and found.blob != (draft.head.blob if draft.head else None):
+            raise StateConflictError(
+                f"the state file holds what is in no version, an edit for instance, and {self._remote.name} has newer versions: {path}. It was left in place,"
+                " and nothing was pulled. Move the file away, pull again, and put into the new state what is to stay of it.",
+                path=path,
+                code="edited",
+            )
+
+    def _take_branch(self, draft: Draft, found: Found, content: bytes) -> None:
+        repository, theirs = self._store.repository, self._history.head
+        if theirs is None:
+            raise AssertionError
+        blob = make_blob(content)
+        state = None if found.content == content else (content, blob)
+        draft.take_over(Head(repository.commit(theirs), blob.id), state)
+        if self._history.ends:
+            # Before what they are the ends of is named: Git must not look behind them.
+            known = repository.shallow.read()
+            repository.shallow.write({*known, *self._history.ends})
+        if ARCHIVE in self._history.refs and self._store.ref(ARCHIVE) is None:
+            draft.set_ref(ARCHIVE, self._history.refs[ARCHIVE])
+
+    def _take_names(self, draft: Draft) -> None:
+        """The named backups that are new there. One that was deleted here since it was seen there stays deleted."""
+        seen = Contacts(self._store.layout, self._remote.name).read().names
+        for name, at in backups_among(self._history.refs).items():
+            here = self._store.ref(BACKUPS + name)
+            if here is None and seen.get(name) != at:
+                draft.set_ref(BACKUPS + name, at)
+            elif here not in (None, at):
+                self._notes.append(
+                    f"the backup {name!r} is another version there, {at}, and was left: here it is {here}"
+                )
+
+    def _take_trails(self, draft: Draft) -> None:
+        for name in _TRAILS:
+            if (at := self._history.refs.get(name)) is not None:
+                draft.join(name, at, self._store.chain.descends)
+        if (at := self._history.refs.get(IMPORTED)) is not None:
+            join_imports(draft, self._store.repository, at, self._store.chain.descends)
+
+    def _raw(self, object_id: str) -> Raw:
+        """A fetched object, or one that was here before."""
+        if self._fetched.pack is not None:
+            with contextlib.closing(Repository(self._fetched.place, tuple)) as quarantined:
+                if quarantined.contains(object_id):
+                    return quarantined.raw(object_id)
+        return self._store.repository.raw(object_id)
+
+    def _current(self, refs: dict[str, str]) -> Version | None:
+        head = refs.get(BRANCH)
+        if head is None:
+            return None
+        commit = self._store.repository.commit(head)
+        return Version.of(commit, self._store, allow_nan=self._writer.policy.allow_nan)
