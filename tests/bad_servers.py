@@ -217,6 +217,13 @@ def endless(client: socket.socket) -> None:
         client.sendall(lines)
 
 
+def says(client: socket.socket, words: str) -> None:
+    """Answers a request with what a file holds, and waits."""
+    request(client)
+    client.sendall(Path(words).read_bytes())
+    client.recv(65536)
+
+
 def bomb(client: socket.socket) -> None:
     """Gives a pack that fills the memory of who unpacks it."""
     tip, content = delta_bomb()
@@ -365,6 +372,8 @@ def main(kind: str, descriptor: str, *words: str) -> None:
     serve: Serve
     if kind == "trickle":
         serve = functools.partial(trickle, scheme=words[0])
+    elif kind == "says":
+        serve = functools.partial(says, words=words[0])
     elif kind == "tls":
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*words[1:])

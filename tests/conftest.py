@@ -122,6 +122,20 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         yield Serve(tmp_path / "servers", stack)
 
 
+@pytest.fixture
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home of somebody who has configured nothing: no keys, no passwords, no proxies."""
+    folder = tmp_path_factory.mktemp("home")
+    for name in list(os.environ):
+        if name.upper().startswith(("GIT_", "SSH_", "GITSTATE_", "XDG_", "NETRC")) or (
+            name.lower().endswith("_proxy")
+        ):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", f"{folder}")
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    return folder
+
+
 @pytest.fixture(params=["small", "large"])
 def of_any_size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """For a module: every document counts as a large one, too, of which nothing is kept in memory and less is parsed."""

@@ -54,19 +54,17 @@ def program(name: str) -> str:
     return found
 
 
-def run(*command: str | os.PathLike[str]) -> str:
+def run(*command: str | os.PathLike[str], stdin: bytes = b"") -> str:
     """What it prints; a failure is an exception that tells what it said."""
     done = subprocess.run(
         [os.fspath(word) for word in command],
         check=False,
-        stdin=subprocess.DEVNULL,
+        input=stdin,
         capture_output=True,
         env=git_environment(),
-        text=True,
-        errors="backslashreplace",
     )
-    assert done.returncode == 0, f"{command}: {done.stderr}"
-    return done.stdout
+    assert done.returncode == 0, f"{command}: {done.stderr.decode(errors='replace')}"
+    return done.stdout.decode(errors="surrogateescape")
 
 
 class Server:
@@ -100,6 +98,12 @@ class Server:
     @property
     def url(self) -> str:
         return os.fspath(self.repository)
+
+    @property
+    def pid(self) -> int:
+        """The process that listens."""
+        assert self._process is not None
+        return self._process.pid
 
     def prepare(self) -> None:
         """Makes what is made once: keys, passwords."""
@@ -142,15 +146,22 @@ class Server:
         """Ends it at once, and whatever it has started."""
         self._end(signal.SIGKILL)
 
+    def settle(self) -> None:
+        """Waits until it serves nobody: whoever was cut off may still be at work there."""
+        end = time.monotonic() + PATIENCE
+        while self._process and _descendants(self._process.pid):
+            assert time.monotonic() < end, "it does not come to rest"
+            time.sleep(0.02)
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.kill()
 
-    def git(self, *arguments: str | os.PathLike[str]) -> str:
+    def git(self, *arguments: str | os.PathLike[str], stdin: bytes = b"") -> str:
         """Stock git in the repository."""
-        return run(program("git"), "--git-dir", self.repository, *arguments)
+        return run(program("git"), "--git-dir", self.repository, *arguments, stdin=stdin)
 
     def refs(self) -> dict[str, str]:
         """What the repository's refs name, by their names."""
@@ -229,6 +240,7 @@ class Ssh(Server):
         return f"ssh://{_login()}@127.0.0.1:{self.port}{self.repository}"
 
     def prepare(self) -> None:
+        _login()
         for key in ("host", "client", "stranger"):
             run(program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", self.folder / key)
         shutil.copy(self.folder / "client.pub", self.folder / "authorized_keys")
@@ -267,7 +279,9 @@ class Ssh(Server):
             f"PasswordAuthentication no\n"
             f"KbdInteractiveAuthentication no\n"
             f"MaxStartups 100\n"
-            f"SetEnv GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL={os.devnull}\n"
+            f"KexAlgorithms curve25519-sha256\n"  # the others take a third of a second
+            # By its level the shell believes that it is another's, and leaves its .bashrc alone.
+            f"SetEnv GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL={os.devnull} SHLVL=1\n"
         )
         return [sshd, "-D", "-e", "-f", f"{self.folder}/sshd_config"]
 
@@ -478,9 +492,16 @@ def closed_port() -> int:
 
 
 def _login() -> str:
+    """Who runs the tests, as sshd must know them."""
     import pwd
 
-    return pwd.getpwuid(os.getuid()).pw_name
+    try:
+        entry = pwd.getpwuid(os.getuid())
+    except KeyError:
+        pytest.skip("whoever runs the tests has no account, which sshd asks for")
+    if entry.pw_shell.endswith(("/nologin", "/false")):
+        pytest.skip(f"{entry.pw_name} has no shell, which sshd asks for")
+    return entry.pw_name
 
 
 def _descendants(pid: int) -> list[int]:
