@@ -350,26 +350,31 @@ WORKLOADS = {
 
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_a_kill_at_any_file_call_loses_nothing_and_invents_nothing(
-    name: str, tmp_path: Path, scale: Callable[[int, int], int], tally: Tally
+    name: str, memory: Path, scale: Callable[[int, int], int], tally: Tally
 ) -> None:
     stride = scale(WORKLOADS[name].stride, 1)
-    explored = _kill_everywhere(WORKLOADS[name], tmp_path, stride)
+    explored = _kill_everywhere(WORKLOADS[name], memory, stride, scale(STOCK_GIT_EVERY, 1))
     tally("kills at file calls", explored)
     assert explored >= 3
 
 
-def _kill_everywhere(workload: Workload, directory: Path, stride: int = 1) -> int:
+STOCK_GIT_EVERY = 5
+"""Judging with git takes four times as long; no stride shares a factor with this, so that it comes round everywhere."""
+
+
+def _kill_everywhere(workload: Workload, directory: Path, stride: int, git_every: int) -> int:
     """The number of kills that were judged: at every file call, or one in a `stride`, and in the middle of every write."""
 
     def explore(first: int, step: int) -> int:
         explored = 0
         for number in itertools.count(first * stride + 1, step * stride):
-            died = _kill_at(workload, directory / str(number), number)
+            folder, stock_git = directory / str(number), number % git_every == 0
+            died = _kill_at(workload, folder, number, stock_git=stock_git)
             if died is None:
                 return explored
             explored += 1
             if died["tearable"]:
-                _kill_at(workload, directory / str(number), number, torn=True)
+                _kill_at(workload, folder, number, stock_git=stock_git, torn=True)
                 explored += 1
         raise AssertionError
 
@@ -377,7 +382,7 @@ def _kill_everywhere(workload: Workload, directory: Path, stride: int = 1) -> in
 
 
 def _kill_at(
-    workload: Workload, directory: Path, number: int, *, torn: bool = False
+    workload: Workload, directory: Path, number: int, *, stock_git: bool, torn: bool = False
 ) -> dict[str, Any] | None:
     """The call with that number, at which the workload died and was judged; None if it makes fewer calls."""
     directory.mkdir()
@@ -406,6 +411,7 @@ def _kill_at(
             window=workload.window,
             first=("read", "log", "backup", "verify")[number % 4],
             then=("recover", "commit")[number % 2],
+            stock_git=stock_git,
         )
         workload.then(path, events)
     except Exception as error:
@@ -430,7 +436,7 @@ DEATHS = {
     ["before the journal's flush", "before the rename", "before an object", "before the branch"],
 )
 def test_a_kill_at_any_file_call_of_a_recovery_is_recovered_from(
-    death: str, tmp_path: Path, tally: Tally
+    death: str, memory: Path, scale: Callable[[int, int], int], tally: Tally
 ) -> None:
     def half_a_transaction(path: Path, ack: Acks) -> PipelineState:
         _die_in_transaction(path, ack, DEATHS[death])
@@ -442,7 +448,7 @@ def test_a_kill_at_any_file_call_of_a_recovery_is_recovered_from(
         state.create_backup()
 
     workload = Workload(half_a_transaction, recover, [[{"n": 4}]])
-    explored = _kill_everywhere(workload, tmp_path)
+    explored = _kill_everywhere(workload, memory, 1, scale(STOCK_GIT_EVERY, 1))
     tally("kills at file calls", explored)
     assert explored >= 20
 
@@ -781,13 +787,13 @@ CUTS = {
 @pytest.mark.parametrize("name", CUTS)
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="files are found by /proc/self/fd")
 def test_a_power_cut_takes_nothing_that_was_acknowledged(
-    name: str, tmp_path: Path, tally: Tally
+    name: str, memory: Path, tally: Tally
 ) -> None:
     def explore(first: int, step: int) -> int:
         for number in range(first, len(LOSSES), step):
             choose, call = LOSSES[number]
             chance = random.Random(f"{name} {number}").choice
-            _cut_power(CUTS[name], Disk(tmp_path / str(number)), choose or chance, call)
+            _cut_power(CUTS[name], Disk(memory / str(number)), choose or chance, call)
         return len(range(first, len(LOSSES), step))
 
     tally("power cuts of a simulated disk", in_parallel(explore))
