@@ -23,8 +23,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 # Of each workload.
-STATES, RECOVERIES = 880, 106
-LEAST_STATES = 700
+STATES, RECOVERIES = 600, 72
+STATES_OF_FIRST_WRITES = 880
+"""That a first state file has lost its name, and nothing else has, is so rare that 600 states may miss it."""
+
+LEAST_STATES = 500
 """What every workload has; the shortest have not many more."""
 
 LONG_STATES, LONG_RECOVERIES = 13_000, 1_500
@@ -34,7 +37,8 @@ LONG_STATES, LONG_RECOVERIES = 13_000, 1_500
 def test_whatever_a_power_cut_leaves_is_recovered(
     name: str, seed: str, scale: Callable[[int, int], int], tally: Tally
 ) -> None:
-    states = scale(STATES, LONG_STATES)
+    short = STATES_OF_FIRST_WRITES if name.startswith("first_write") else STATES
+    states = scale(short, LONG_STATES)
 
     found = explore_all(
         [name], states=states, recoveries=scale(RECOVERIES, LONG_RECOVERIES), seed=seed
