@@ -350,9 +350,10 @@ def test_git_in_a_loop_beside_writers_and_a_checkpointer_takes_nothing(
     ids=["few packs", "packs to be written together", "all in a pack of Git's"],
 )
 def test_a_repack_at_any_file_call_of_a_checkpoint_is_no_error_and_does_no_damage(
-    packs: int, repacked: bool, path: Path, tmp_path: Path, tally: Tally
+    packs: int, repacked: bool, memory: Path, tally: Tally
 ) -> None:
     """Git calls a pack by what is in it, so that the same objects, packed again, have the name of one that is to go."""
+    path = memory / "pipeline.json"
     state = PipelineState(path, max_backups=None)
     for number in range(packs):
         state.write({"n": number})
@@ -362,7 +363,7 @@ def test_a_repack_at_any_file_call_of_a_checkpoint_is_no_error_and_does_no_damag
 
     def explore(first: int, step: int) -> int:
         number = first + 1
-        while _repack_at(number, path, tmp_path / str(number), wrong, repacked=repacked):
+        while _repack_at(number, path, memory / str(number), wrong, repacked=repacked):
             number += step
         assert not wrong, f"{len(wrong)} of the calls:\n" + "\n".join(wrong)
         return number // step
