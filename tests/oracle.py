@@ -47,7 +47,7 @@ Tally = Callable[[str, int], None]
 _os_write = os.write
 _LEFTOVER = re.compile(r".*\.tmp|.*\.lock|tmp_obj_.*|gitstate-older-.*|tmp.*\.pack")
 _SCRATCH = re.compile(r"new\.[0-9a-f]{16}|pack-[0-9a-f]{40}\.(pack|idx)")
-_LASTING_LOCKS = {"pipeline.json.lock", "maintenance.lock", "queue.lock"}
+_LASTING_LOCKS = {"pipeline.json.lock", "maintenance.lock", "queue.lock", "remote.lock"}
 
 
 class Ack(NamedTuple):

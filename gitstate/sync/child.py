@@ -101,7 +101,7 @@ class _Fetching:
         """What was fetched, as the parent understands it."""
         said: list[str] = []
         watch = self._watch
-        with self._pack.open("wb") as file:
+        with open(self._pack, "wb") as file:
             taken = 0
 
             def take(piece: bytes) -> int:

@@ -112,9 +112,11 @@ class Contacts:
         # A disk that refuses is no reason for a contact to fail.
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
-            temporary = self._path.with_name(f".{self._path.name}.{files.token()}.tmp")
+            # In the store itself, where a recovery removes what a killed process has left.
+            temporary = self._path.parents[1] / f".{self._path.name}.{files.token()}.tmp"
             try:
-                temporary.write_text(json.dumps(asdict(contact), indent=2) + "\n", encoding="utf-8")
+                with open(temporary, "wb") as file:
+                    file.write(json.dumps(asdict(contact), indent=2).encode() + b"\n")
                 os.replace(temporary, self._path)
             finally:
                 files.remove(temporary)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from oracle import Call, flushes_journal, moves_branch, replaces_state
+from oracle import GIT, Call, flushes_journal, moves_branch, replaces_state
 
-from gitstate import PipelineState, StateError, Version, large, store
+from gitstate import PipelineState, Remote, StateError, Version, large, store
+from gitstate.sync import child, courier
+from gitstate.sync.fetch import Arrived, Request
+from gitstate.sync.fetched import History
 
 Document = dict[str, Any]
 
@@ -299,6 +304,54 @@ def repairs(path: Path, diary: Diary) -> None:
     _write(state, diary, {"n": 3})
 
 
+def pulls(path: Path, diary: Diary) -> None:
+    """Versions come from another machine, twice, with a name and notes; what fetches them is in this process here."""
+    state = PipelineState(path)
+    _write(state, diary, *_counts(1, 2))
+    with tempfile.TemporaryDirectory() as name:
+        elsewhere = Path(name, "elsewhere")
+        shutil.copytree(path.parent, elsewhere)
+        other = PipelineState(elsewhere / path.name)
+        state.remotes.add("origin", other.git_dir)
+        for first in (3, 6):
+            other.create_backup(f"keep-{first - 1}")
+            for number in range(first, first + 2):
+                with contextlib.suppress(ZeroDivisionError), other.transaction():
+                    _ = 1 / 0
+                other.write({"n": number})
+            other.checkpoint()
+            with contextlib.suppress(ZeroDivisionError), state.transaction():
+                _ = 1 / 0  # so that what both have noted is joined
+            diary.begins(*_counts(first, first + 1))
+            with _fetching_here():
+                state.pull()
+            diary.promised(*list(state.log(2))[::-1])
+            diary.named(f"keep-{first - 1}", {"n": first - 1})
+            _write(state, diary, {"n": first + 2})
+            other.remotes.add("here", state.git_dir)
+            with _fetching_here():
+                other.pull("here")
+            other.remotes.remove("here")
+        other.close()
+
+
+@contextlib.contextmanager
+def _fetching_here() -> Iterator[None]:
+    """What a child process would write into the quarantine, this one writes, and it is recorded."""
+
+    def here(remote: Remote, request: Request, place: Path, _: object) -> Arrived:
+        found = child._Fetching(remote, request, place).run()
+        pack = place / "objects" / "pack" / found["pack"] if found["pack"] else None
+        return Arrived(History.from_json(found["history"]), pack, place)
+
+    tells, fetches = child._tell, courier.fetch
+    child._tell, courier.fetch = lambda *_: None, here
+    try:
+        yield
+    finally:
+        child._tell, courier.fetch = tells, fetches
+
+
 def two_files(path: Path, diary: Diary) -> None:
     state, other = PipelineState(path), PipelineState(path.with_name("other.json"))
     beside = Diary(diary._tell, other.path)
@@ -363,6 +416,7 @@ WORKLOADS = {
         without_versions,
         imports,
         repairs,
+        *([pulls] if GIT else []),
         two_files,
     )
 } | {
