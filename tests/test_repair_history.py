@@ -21,7 +21,13 @@ from wrecks import (
     unpack,
 )
 
-from gitstate import PipelineState, RepairReport, StateReadError, StateWriteError
+from gitstate import (
+    PipelineState,
+    RepairReport,
+    StateReadError,
+    StateWriteError,
+    VersionPrunedError,
+)
 
 pytestmark = needs_git
 
@@ -279,6 +285,101 @@ def test_a_pruned_version_does_not_come_back(path: Path):
 
     assert report.ok
     assert not fresh(path)._parts.history.named()
+    judge_repaired(path, {})
+
+
+def store_with_garbage(path: Path) -> tuple[PipelineState, dict[str, str]]:
+    """Two names, of versions that nothing else keeps; the objects of pruned ones lie around; and the ids of the names."""
+    state = fresh(path, max_backups=2)
+    for number in range(1, 11):
+        state.write({"n": number})
+        if number in {1, 5}:
+            state.create_backup(f"name{number}")
+    everything = git(state, "pack-objects", "-q", "--revs", "--all", "--stdout", input=b"")
+    state.close()
+    state.prune()
+    git(state, "unpack-objects", "-q", input=everything)
+    assert (state.git_dir / "shallow").read_text().count("\n") == 3
+    return state, named(path)
+
+
+def named(path: Path) -> dict[str, str]:
+    return {name: each.id for name, each in fresh(path)._parts.history.named().items()}
+
+
+def put(state: PipelineState, name: str, at: str, *, packed: bool) -> None:
+    """Writes an id to where that of a name stands."""
+    if packed:
+        git(state, "pack-refs", "--all")
+        file = state.git_dir / "packed-refs"
+        rows = file.read_text().splitlines(keepends=True)
+        file.write_text("".join(f"{at} {name}\n" if name in row else row for row in rows))
+    else:
+        (state.git_dir / name).write_text(f"{at}\n")
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("digits", [1, 3])
+def test_a_name_with_a_damaged_digit_is_at_its_version_again(digits: int, packed: bool, path: Path):
+    state, before = store_with_garbage(path)
+    leave(state)
+    at = before["name5"]
+    damaged = "".join(f"{int(digit, 16) ^ 15:x}" for digit in at[:digits]) + at[digits:]
+    put(state, "refs/backups/name5", damaged, packed=packed)
+
+    report = fresh(path).repair()
+
+    assert report.ok, report
+    (told,) = (line for line in report.mended if line.startswith("refs/backups/name5: "))
+    assert damaged in told
+    assert at in told
+    assert named(path) == before
+    assert fresh(path).read(at="name5") == {"n": 5}
+    with pytest.raises(VersionPrunedError):
+        fresh(path).read(at=4)
+    judge_repaired(path, {at: b'{\n  "n": 5\n}\n'})
+
+
+def test_a_name_of_what_was_imported_is_mended_too(path: Path):
+    state = small(path)
+    take_in(state)
+    state.close()
+    before = named(path)
+    name, at = next((name, at) for name, at in before.items() if name.startswith("import/"))
+    put(state, f"refs/backups/{name}", at[:-1] + f"{int(at[-1], 16) ^ 1:x}", packed=True)
+
+    report = fresh(path).repair()
+
+    assert report.ok, report
+    assert named(path) == before
+    judge_repaired(path, {})
+
+
+def test_what_a_name_kept_whose_id_is_lost_gets_another_name(path: Path):
+    state, before = store_with_garbage(path)
+    leave(state)
+    put(state, "refs/backups/name5", "12" * 20, packed=True)
+
+    report = fresh(path).repair()
+
+    assert [line.split(":")[0] for line in report.lost] == ["refs/backups/name5"]
+    assert named(path) == {"name1": before["name1"], "recovered-5": before["name5"]}
+    judge_repaired(path, {before["name5"]: b'{\n  "n": 5\n}\n'})
+
+
+def test_a_lost_version_that_had_a_name_brings_no_pruned_one_back(path: Path):
+    """Its id is known, so that no name is in doubt: one that was deleted stays deleted, though nobody collected it yet."""
+    state, before = store_with_garbage(path)
+    state.delete_backup("name1")
+    unpack(state)
+    loose_file(state, before["name5"]).unlink()
+    leave(state)
+
+    report = fresh(path).repair()
+
+    assert [line.split(":")[0] for line in report.lost] == ["refs/backups/name5"]
+    assert before["name5"] in report.lost[0]
+    assert named(path) == {}
     judge_repaired(path, {})
 
 

@@ -131,8 +131,9 @@ def judge_repaired(
     for version, content in expected.items():
         try:
             found = state._parts.history.version(version).content()
-        except VersionNotFoundError:  # a flipped bit has made another ref of a backup's
-            assert git(state, "for-each-ref", "--points-at", version), (version, report)
+        except VersionNotFoundError:
+            # A flipped bit has made another ref of a backup's; or nothing tells of it, and a recovered ref leads to it.
+            assert git(state, "for-each-ref", "--contains", version), (version, report)
             found = git(state, "show", f"{version}:{path.name}")
         assert found == content, (version, report)
     assert fresh(path, schema=None).repair(source) == RepairReport()

@@ -1,9 +1,11 @@
 """Plan: what each ref is to be in a repository that is built anew, and where history ends there.
 
-The branch goes on where its lineage says. Where a version is lost, its history begins behind that, as behind a prune: the
-archive of the audit trail has a line for each version before, and those that can be read are backups called
-`recovered-<number>`. A ref of somebody else's stays; where something behind it is lost, its history ends before that,
-and what can be read further back is under `refs/recovered/`. So is whatever no ref leads to and may be a version.
+The branch goes on where its lineage says. Where a version is lost, its history begins behind that, as behind a prune:
+the archive of the audit trail has a line for each version before, and those that can be read are backups called
+`recovered-<number>`. A backup whose id is damaged in a few bits is at the version that was meant; where more of it is
+lost, what only its name kept is called so, too. A ref of somebody else's stays; where something behind it is lost, its
+history ends before that, and what can be read further back is under `refs/recovered/`. So is whatever no ref leads to
+and may be a version.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from gitstate.repository import BRANCH, Commit, blob_id, make_blob, make_tree
 from gitstate.trailers import Note
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from gitstate.draft import Draft
     from gitstate.record import GitObject
@@ -92,9 +94,8 @@ class Plan:
         evidence = Evidence(tips, wreck.whole, pruned, written, claimed, blob, other)
         lineage = trace(remains, evidence)
         archives.add_others(lineage.known | written, claimed)
-        expected = {BRANCH, *([ARCHIVE] if archives.lines else [])}
-        torn = bool(listing.strays) or not expected <= listing.ids.keys()
-        torn |= any(name.startswith(_OURS) for name in listing.torn)
+        known = {*lineage.known, *written, *archives.commits()}
+        torn = _are_torn(listing, archives) or any(map(known.isdisjoint, self._nowhere(wanted)))
         if not lineage.line and state is not None:
             self._begin_behind(lineage, archives, serials, state)
         if lineage.line:
@@ -137,6 +138,8 @@ class Plan:
             if name in _MENDED or name.startswith(_REPLACED):
                 continue
             at = next(filter(self._remains.closed, ids), None)
+            if at is None and name.startswith(BACKUPS) and self._is_mended(name, ids):
+                continue
             if at is not None and name.startswith(BACKUPS) and not self._remains.version(at):
                 self.symbolic.pop(name, None)
                 moved = f"{RECOVERED}{name.removeprefix('refs/')}"
@@ -155,6 +158,22 @@ class Plan:
             f"a line of packed-refs, and the names after it, if there were any: {line!r}"
             for line in listing.strays
         ]
+
+    def _is_mended(self, name: str, ids: Iterable[str]) -> bool:
+        """Whether what a backup's ref says, which leads to nothing, is a version's id but for a little; it is that then."""
+        for at in ids:
+            if (meant := self._remains.meant_by(at)) is not None:
+                self.refs[name] = meant.id
+                self.kept.append(f"{name}: was at {at}, a damaged id, and is at {meant.id} now")
+                return True
+        return False
+
+    def _nowhere(self, wanted: Mapping[str, list[str]]) -> Iterator[list[str]]:
+        """The ids at which backups that are left out may have been."""
+        for name, ids in wanted.items():
+            left_out = name not in self.refs and not any(map(self._remains.closed, ids))
+            if left_out and name.startswith(BACKUPS):
+                yield ids
 
     def _keep_the_rest(self, tips: Iterable[str], archives: Archives, *, torn: bool) -> None:
         """Names what no ref leads to: what is behind something lost, and versions of which nothing says whose they are.
@@ -320,6 +339,13 @@ class Plan:
                 self.refs[IMPORTED] = made
             if ids and not left.whole:
                 self.lost.append(f"{IMPORTED}: some of its lines")
+
+
+def _are_torn(listing: Listing, archives: Archives) -> bool:
+    """Whether some of what says where our refs are is damaged, or missing."""
+    expected = {BRANCH, *([ARCHIVE] if archives.lines else [])}
+    ours = any(name.startswith(_OURS) for name in listing.torn)
+    return ours or bool(listing.strays) or not expected <= listing.ids.keys()
 
 
 def _wanted(listing: Listing, wreck: Wreck, theirs: Mapping[str, str]) -> dict[str, list[str]]:

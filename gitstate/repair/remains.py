@@ -7,7 +7,7 @@ the state file, or in another repository of the same history; and a tree can be 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gitstate.draft import KEPT
 from gitstate.repository import EMPTY_TREE, make_tree
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from gitstate.record import GitObject
     from gitstate.repair.rebuild import Rebuild
     from gitstate.repository import Commit
+
+
+_FEW_BITS: Final = 12
+"""Two ids differ in 80 of 160 bits, give or take 20; three digits of one that are damaged are 12 at most."""
 
 
 class Reach(NamedTuple):
@@ -113,6 +117,13 @@ class Remains:
         if commit is None or commit.tree == EMPTY_TREE or KEPT in commit.note.extra:
             return None
         return commit if self.closed(commit.id) and self.blob_of(commit) else None
+
+    def meant_by(self, damaged_id: str) -> Commit | None:
+        """The version whose id a damaged one was: it differs from that in a few bits, as no other does."""
+        bits = int(damaged_id, 16)
+        near = [at for at in self.commits if (int(at, 16) ^ bits).bit_count() <= _FEW_BITS]
+        found = list(filter(None, map(self.version, near)))
+        return found[0] if len(found) == 1 else None
 
     def blob_of(self, commit: Commit) -> str | None:
         """The id of the state that a version holds; None if it holds none, or its tree cannot be had."""
