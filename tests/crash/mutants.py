@@ -606,4 +606,48 @@ MUTANTS: Final = {
         "tests/test_large.py",
         "name",
     ),
+    # -- remotes
+    "a pack from a remote is not flushed": Mutant(
+        "repository/packs.py",
+        "                files.flush_file(building.with_suffix(suffix))\n",
+        "                pass\n",
+        EXPLORER,
+        _explored("pulls"),
+    ),
+    "the branch moves before what it leads to is there": Mutant(
+        "sync/pull.py",
+        "                repository.adopt(pack)\n                yield\n",
+        "                yield\n                repository.adopt(pack)\n",
+        "tests/test_remotes.py",
+        "take_turns and folder",
+    ),
+    "a pull takes a state for seen that is in no version": Mutant(
+        "sync/pull.py",
+        "        if found.content is not None and found.blob != (draft.head.blob if draft.head else None):\n",
+        "        if False:\n",
+        "tests/test_pull.py",
+        "no_version",
+    ),
+    "a push looks at no status": Mutant(
+        "sync/push.py",
+        "        if (words := self._refused.get(BRANCH)) is not None:\n",
+        "        if (words := self._refused.get(BRANCH)) and False:\n",
+        "tests/test_remotes.py",
+        "boundary",
+    ),
+    "what the garbage of a killed pull leads to counts as here": Mutant(
+        "sync/child.py",
+        "        version = store.chain.at(head, serial) if head is not None else None\n"
+        "        if version is not None and version.id == object_id:\n",
+        "        if True:\n",
+        "tests/test_pull.py",
+        "killed",
+    ),
+    "what no ref leads to comes with a pull": Mutant(
+        "sync/inspection.py",
+        "        self.see_nothing_else()\n",
+        "        pass\n",
+        "tests/test_inspection.py",
+        "nothing_leads_to",
+    ),
 }
