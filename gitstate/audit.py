@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from gitstate.draft import ARCHIVE, REROOTED
@@ -195,11 +196,13 @@ class Archive:
 
     def _lines(self, name: bytes) -> list[dict[str, Any]]:
         where = f"{ARCHIVE}: {name.decode('ascii', 'replace')}"
-        return read_lines(self._repository, self.files()[name], where, _has_number)
+        return read_lines(self._repository, self.files()[name], where, _is_sound)
 
 
-def _has_number(line: dict[str, Any]) -> bool:
-    return isinstance(line["serial"], int)
+def _is_sound(line: dict[str, Any]) -> bool:
+    """Whether a line has what it is put in its place by, and found by."""
+    known = isinstance(line["serial"], int) and isinstance(line["commit"], str | None)
+    return known and datetime.fromisoformat(line["timestamp"]).tzinfo is not None
 
 
 def _first_of(name: bytes) -> int:

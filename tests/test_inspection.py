@@ -352,7 +352,7 @@ def test_a_version_of_other_files_or_modes_is_refused(remote):
         remote.keep(b"tree", b"0100644 pipeline.json\0" + raw),
         remote.keep(b"tree", b"100644 pipeline.json\0" + raw + b"x"),
         remote.keep(b"tree", b"rubbish"),
-        remote.tree(**{"1_jsonl": b"{}\n"}),
+        remote.tree(**{"000000001_jsonl": b"{}\n"}),
     ]
     for tree in trees:
         refused("state file", remote, {MAIN: remote.commit(tree, serial=1)})
@@ -435,7 +435,7 @@ def test_a_commit_that_gitstate_does_not_make_is_refused(remote, change):
     [b"", b"x\n", b"[]\n", b"{}", b"{}\n\n", b'{}\n{"a"\n', b"{}\r{}\n", b"[" * 9000 + b"\n"],
 )
 def test_files_of_the_audit_trail_hold_an_object_in_each_line(remote, lines):
-    tree = remote.tree(**{"1_jsonl": lines})
+    tree = remote.tree(**{"000000001_jsonl": lines})
 
     at = remote.commit(tree, serial=1, **{"Kept-As": ARCHIVE})
 
@@ -443,16 +443,20 @@ def test_files_of_the_audit_trail_hold_an_object_in_each_line(remote, lines):
 
 
 def test_an_archive_has_nothing_but_files_of_lines_and_is_kept_as_one(remote):
-    lines = remote.tree(**{"1_jsonl": b"{}\n"})
+    lines = remote.tree(**{"000000001_jsonl": b"{}\n"})
     entry = bytes.fromhex(remote.blob(b"{}\n"))
     trees = [
         remote.tree(),
-        remote.tree(**{"1_jsonl": b"{}\n", "pipeline_json": b"{}\n"}),
-        remote.keep(b"tree", b"100644 2.jsonl\0%s100644 1.jsonl\0%s" % (entry, entry)),
-        remote.keep(b"tree", b"100644 1.jsonl\0%s100644 1.jsonl\0%s" % (entry, entry)),
-        remote.keep(b"tree", b"100644 ../1.jsonl\0" + entry),
-        remote.keep(b"tree", b"100755 1.jsonl\0" + entry),
-        remote.keep(b"tree", b"100644 1.jsonl\0" + entry[:-1]),
+        remote.tree(**{"000000001_jsonl": b"{}\n", "pipeline_json": b"{}\n"}),
+        remote.keep(
+            b"tree", b"100644 000000002.jsonl\0%s100644 000000001.jsonl\0%s" % (entry, entry)
+        ),
+        remote.keep(
+            b"tree", b"100644 000000001.jsonl\0%s100644 000000001.jsonl\0%s" % (entry, entry)
+        ),
+        remote.keep(b"tree", b"100644 ../000000001.jsonl\0" + entry),
+        remote.keep(b"tree", b"100755 000000001.jsonl\0" + entry),
+        remote.keep(b"tree", b"100644 000000001.jsonl\0" + entry[:-1]),
     ]
     for tree in trees:
         at = remote.commit(tree, serial=1, **{"Kept-As": ARCHIVE})
@@ -513,7 +517,7 @@ def test_a_ref_that_is_at_no_id_is_refused(remote):
 def test_whatever_stands_in_an_object_is_taken_down_and_judged(remote, scale, seed, tally) -> None:
     chance = random.Random(seed)
     versions = remote.versions(3)
-    lines = remote.tree(**{"1_jsonl": b'{"serial": 1}\n'})
+    lines = remote.tree(**{"000000001_jsonl": b'{"serial": 1}\n'})
     archive = remote.commit(lines, serial=1, **{"Kept-As": ARCHIVE})
     refs = {MAIN: versions[-1], FAILURES: remote.event(), ARCHIVE: archive}
     whole = judged(remote, refs)

@@ -109,6 +109,17 @@ def _audit(server: Server) -> None:
     server.git("update-ref", "refs/audit/failures", commit)
 
 
+def _list(ref: str, name: str, rows: bytes) -> Callable[[Server], None]:
+    """Files of JSON Lines, as gitstate keeps them, with rows that it could not use."""
+
+    def keep(server: Server) -> None:
+        tree = _tree(server, ("100644", _blob(server, rows), name))
+        message = "import: what was taken in\n\n" + FIELDS.format(serial=2) + f"Kept-As: {ref}\n"
+        server.git("update-ref", ref, _commit(server, tree=tree, message=message, parents=()))
+
+    return keep
+
+
 TOO_DEEP = b'{"a":' * 5000 + b"1" + b"}" * 5000
 
 HOSTILE: dict[str, Callable[[Server], None]] = {
@@ -143,6 +154,14 @@ HOSTILE: dict[str, Callable[[Server], None]] = {
     "a name that reads as a hash": _name("refs/backups/abcdef"),
     "a name that reads as a number": _name("refs/backups/41"),
     "an audit trail that is none": _audit,
+    "a list of imports without fields": _list(
+        "refs/audit/import", "backups.000000001.jsonl", b"{}\n"
+    ),
+    "a list of imports with wrong times": _list(
+        "refs/audit/import",
+        "lines.0001.000000001.jsonl",
+        b'{"serial": 1, "imported": "a", "timestamp": "yesterday"}\n',
+    ),
     "an audit trail that is a blob": _name("refs/audit/failures", "main:pipeline.json"),
 }
 

@@ -10,10 +10,16 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Final
 
+from gitstate.audit import Archive
 from gitstate.checkpoint import maintaining
 from gitstate.draft import ARCHIVE, BACKUPS, FAILURES, IMPORTED, UNVERSIONED, Head, backups_among
-from gitstate.errors import StateConflictError, StateRemoteError, StateValidationError
-from gitstate.imports import join_imports
+from gitstate.errors import (
+    StateConflictError,
+    StateReadError,
+    StateRemoteError,
+    StateValidationError,
+)
+from gitstate.imports import Imports, join_imports
 from gitstate.remotes import tracking_ref
 from gitstate.repository import BRANCH, Repository, make_blob
 from gitstate.repository.objects import parse_commit
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gitstate.draft import Draft
+    from gitstate.record import GitObject
     from gitstate.remotes import Remote
     from gitstate.repository.objects import Raw
     from gitstate.statefile import Found
@@ -67,6 +74,7 @@ class Pull:
             self._notes.append(note)
         goes_on = self._goes_on(refs.get(BRANCH))
         self._refuse_beginning()
+        self._refuse_lists()
         content = self._checked_content() if goes_on else b""
         before = dict(refs)
         with self._taken_in():
@@ -103,15 +111,9 @@ class Pull:
         archive = history.refs.get(ARCHIVE)
         last = parse_commit(self._raw(archive)).note.serial if archive else 0
         if last < history.oldest.serial - 1:
-            raise StateRemoteError(
-                f"the history of {self._remote.name} begins with version {history.oldest.serial}, and the lines of the audit"
-                f" trail that should stand for those before end with {last}: {self._remote.url}. Nothing was changed. Push from"
-                " a machine that has them.",
-                remote=self._remote.name,
-                url=self._remote.url,
-                theirs=history.head,
-                path=self._store.layout.state,
-                code="remote-invalid",
+            raise self._invalid(
+                f"it begins with version {history.oldest.serial}, and the lines of the audit trail that should stand for those"
+                f" before end with {last}; a push from a machine that has them brings them"
             )
 
     def _checked_content(self) -> bytes:
@@ -165,6 +167,42 @@ class Pull:
             if at and self._store.ref(ref) != at:
                 draft.set_ref(ref, at)
             self._writer.commit(draft, found)
+
+    def _refuse_lists(self) -> None:
+        """Sees that what is imported there, and the archive of a history that is new here, can be read.
+
+        Raises:
+            StateRemoteError: it cannot; code `"remote-invalid"`.
+        """
+        here = self._store.repository
+        fresh = {name: at for name, at in self._history.refs.items() if not here.has(at)}
+        with contextlib.closing(Repository(self._fetched.place, self._lent)) as quarantined:
+            try:
+                for problem in Archive(quarantined, fresh.get(ARCHIVE)).problems():
+                    raise self._invalid(problem)
+                imports = Imports(quarantined, fresh.get(IMPORTED))
+                imports.backups(), imports.lines()
+                for _ in imports.newest_first():
+                    pass
+            except StateReadError as error:
+                raise self._invalid(str(error)) from error
+
+    def _lent(self) -> list[GitObject]:
+        """The files of the list of what was imported here: a newer one has most of them, too."""
+        repository = self._store.repository
+        at = self._store.reader.refs().get(IMPORTED)
+        kept = repository.files(repository.commit(at).tree).values() if at else ()
+        return [make_blob(repository.read(each)) for each in kept]
+
+    def _invalid(self, why: str) -> StateRemoteError:
+        return StateRemoteError(
+            f"what {self._remote.name} has is no history of this state: {why}: {self._remote.url}. Nothing was changed.",
+            remote=self._remote.name,
+            url=self._remote.url,
+            theirs=self._history.head,
+            path=self._store.layout.state,
+            code="remote-invalid",
+        )
 
     def _refuse_others(self, relation: Relation, draft: Draft, found: Found) -> None:
         """Sees that nothing has come here that the fetched versions do not know."""

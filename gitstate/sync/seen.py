@@ -30,7 +30,7 @@ _HEADER: Final = re.compile(
     rb"tree [0-9a-f]{40}\n(?:parent [0-9a-f]{40}\n){0,2}"
     rb"author %scommitter %sencoding UTF-8\n\n" % (_WHO, _WHO)
 )
-_FILE_OF_LINES: Final = re.compile(rb"100644 ([0-9a-z][0-9a-z.]*\.jsonl)\0")
+_FILE_OF_LINES: Final = re.compile(rb"100644 ((?:backups\.|lines\.[0-9]{4}\.)?[0-9]{9}\.jsonl)\0")
 
 
 class Made(NamedTuple):
