@@ -25,6 +25,7 @@ from gitstate import files
 from gitstate.chain import Chain
 from gitstate.checkpoint import Checkpoint, settle
 from gitstate.draft import ARCHIVE, FAILURES, IMPORTED, UNVERSIONED, Draft, Head
+from gitstate.due import Due
 from gitstate.effects import Effects
 from gitstate.errors import (
     StateConflictError,
@@ -53,20 +54,11 @@ if TYPE_CHECKING:
     from gitstate.layout import Layout, Settings
     from gitstate.statefile import Found
 
-JOURNAL_LIMIT: Final = 256 * 1024
-"""Bytes of journal after which a checkpoint is due."""
-
-RECOVERED_LIMIT: Final = JOURNAL_LIMIT // 4
-"""The same after a recovery: what is still live is read and copied by the next one."""
-
 BRIEF: Final = 2000
 """Weight of the packs that a transaction's own checkpoint writes anew at most; close() does the rest."""
 
 CHECKPOINT_WAIT_SECONDS: Final = 2.0
 """How long a transaction's own checkpoint waits for the lock: with many writers at it, trying once never succeeds."""
-
-_MIN_RECORDS: Final = 8
-"""Records that a checkpoint must find, lest large documents mean a pack for every transaction."""
 
 KNOWN_REFS: Final = (BRANCH, FAILURES, UNVERSIONED, ARCHIVE, IMPORTED)
 """The refs that the journal keeps track of; of the last two an older store's tells nothing until they move."""
@@ -101,9 +93,7 @@ class Store:
         self._large = LargeObjects(layout.store)
         self._recovery = Recovery(layout, self.repository, self._ledger, self._effects)
         self._head: Head | None = None
-        self._checkpoint_due = False
-        # Bytes of journal: a checkpoint that was refused is tried again when it has grown.
-        self._next_try = 0
+        self._due = Due()
         self.dirty = False
 
     # -- under the lock ------------------------------------------------------------------------------------------
@@ -294,7 +284,7 @@ class Store:
             )
             if checkpoint.run(most, maintained=maintained):
                 self.dirty = False
-                self._next_try = 0
+                self._due.made()
             self._large.weigh()
             if (head := self._ledger.now.refs.get(BRANCH)) is not None:
                 self.chain.extend(head, most)
@@ -314,7 +304,7 @@ class Store:
             except StateError as error:
                 # As text: who keeps the records would keep the files open that the error's frames have.
                 _log.warning("the journal could not be packed and grows meanwhile: %s", str(error))
-                self._next_try = self._weight() + RECOVERED_LIMIT if self._ledger.opened else 0
+                self._due.refused(self._weight() if self._ledger.opened else 0)
 
     @contextlib.contextmanager
     def repairing(self, timeout: float | None) -> Iterator[None]:
@@ -482,19 +472,17 @@ class Store:
             )
 
     def _checkpoint_if_due(self) -> None:
-        if self._checkpoint_due:
-            self._checkpoint_due = False
+        if self._due.take():
             self.checkpoint_quietly(CHECKPOINT_WAIT_SECONDS, BRIEF)
 
     def _note_recovered(self) -> None:
         self._large.weigh()
         self.dirty |= self._ledger.journal.count > 0
-        self._checkpoint_due = self._weight() >= RECOVERED_LIMIT
+        self._due.recovered(self._weight())
 
     def _note_size(self) -> None:
         self.dirty = True
-        full = self._weight() >= max(JOURNAL_LIMIT, self._next_try)
-        self._checkpoint_due |= full and self._ledger.journal.count >= _MIN_RECORDS
+        self._due.appended(self._weight(), self._ledger.journal.count)
 
     def _weight(self) -> int:
         return self._ledger.journal.size + self._large.weight

@@ -14,7 +14,7 @@ from typing import Any
 
 from oracle import GIT, Call, flushes_journal, moves_branch, replaces_state
 
-from gitstate import PipelineState, Remote, StateError, Version, large, store
+from gitstate import PipelineState, Remote, StateError, Version, due, large
 from gitstate.sync import child, courier
 from gitstate.sync.fetch import Arrived, Request
 from gitstate.sync.fetched import History
@@ -219,14 +219,14 @@ def close_and_open(path: Path, diary: Diary) -> None:
 
 
 def full_journals(path: Path, diary: Diary) -> None:
-    store.JOURNAL_LIMIT, store._MIN_RECORDS = 24 * 1024, 3
+    due.JOURNAL_LIMIT, due._MIN_RECORDS = 24 * 1024, 3
     _write(PipelineState(path), diary, *_counts(1, 12))
 
 
 def large_objects(path: Path, diary: Diary) -> None:
     """Every object in a file of its own, across rollbacks, an edit, a checkpoint that falls due, and one that is asked for."""
     large.LARGE = 0
-    store.JOURNAL_LIMIT, store._MIN_RECORDS = 16 * 1024, 2
+    due.JOURNAL_LIMIT, due._MIN_RECORDS = 16 * 1024, 2
     state = PipelineState(path)
     _write(state, diary, *_counts(1, 2))
     with contextlib.suppress(ZeroDivisionError), state.transaction():
