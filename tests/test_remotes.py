@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -342,6 +344,33 @@ def test_a_server_that_is_killed_in_the_middle_of_a_push_gets_it_later(
 
     assert [update.old for update in result.updates] == [before["refs/heads/main"]]
     judge_remote(server, state)
+
+
+def test_whenever_a_server_is_killed_the_state_is_as_it_was_and_the_next_push_arrives(
+    known: Known, tmp_path: Path, seed: str, scale: Callable[[int, int], int], tally: Tally
+) -> None:
+    server = known(Daemon)
+    state = machine(tmp_path / "first", server, versions=2)
+    state.push()
+    moments, failed = random.Random(seed), 0
+
+    for number in range(scale(6, 50)):
+        commit(state, f"{number}".ljust(100_000, "x"))
+        before = image(state)
+        death = threading.Timer(moments.uniform(0, 0.03), server.kill)
+        death.start()
+        try:
+            state.push()
+        except StateRemoteError:
+            failed += 1
+        death.join()
+        assert image(state) == before
+        server.start()
+        state.push()
+        assert server.refs()["refs/heads/main"] == next(state.log()).id
+
+    judge_remote(server, state)
+    tally("servers killed in the middle of a push", failed)
 
 
 # -- forms of addresses --------------------------------------------------------------------------------------------
