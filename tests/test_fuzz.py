@@ -42,7 +42,7 @@ from oracle import (
 )
 
 from gitstate import PipelineState, StateError, StateReadError, codec, trailers
-from gitstate.journal import GROWTH, Journal, read_all
+from gitstate.journal import GROWTH, RECORD_MAGIC, Journal, read_all
 from gitstate.layout import Layout
 from gitstate.lock import StateLock
 from gitstate.part import BLOCK
@@ -59,7 +59,11 @@ from gitstate.record import (
 from gitstate.registry import open_store
 from gitstate.repository.refs import Refs
 
-pytestmark = forks
+pytestmark = [
+    forks,
+    # Warnings are errors: this one would be raised in place of a failure that comes with a long value.
+    pytest.mark.filterwarnings("ignore:Generating overly large repr"),
+]
 
 BYTES_A_FILE = 24
 """Bytes of each file that are damaged in the normal run; all of them with `--long`, but for the journal's empty space."""
@@ -423,6 +427,14 @@ def examples(seed: str, scale: Callable[[int, int], int], tally: Tally) -> Examp
     return run
 
 
+def test_a_failure_that_comes_with_a_long_value_is_raised_as_it_is(examples: Examples) -> None:
+    def refuse(content: bytes) -> None:
+        raise AssertionError
+
+    with pytest.raises(AssertionError):
+        examples(refuse, st.just(bytes(10_000)))
+
+
 NESTED = st.sampled_from([b"[" * 100_000, b'{"a":' * 100_000, b'{"refs":' + b"[" * 100_000])
 JSON = st.recursive(
     st.none()
@@ -471,13 +483,16 @@ def _id(number: int) -> str:
     return f"{number:040x}"
 
 
-RECORDS = [
-    Record(1, (GitObject(_id(1), b"one"),), (RefChange("refs/heads/main", (None,), _id(1)),)),
-    Record(2, (GitObject(_id(2), b"two" * 2000),), adopts=_id(3)),
-    Record(3, (GitObject(_id(4), Path("store/journal-0123456789abcdef.object")),)),
-    Record(3, aborts=2),
-    Record(4, (), (RefChange("refs/backups/keep", (None, _id(1)), _id(2)),)),
-]
+def records(folder: Path) -> list[Record]:
+    """One of each sort, for a journal in `folder`, where the file of the large object would be."""
+    large = GitObject(_id(4), folder / "journal-0123456789abcdef.object")
+    return [
+        Record(1, (GitObject(_id(1), b"one"),), (RefChange("refs/heads/main", (None,), _id(1)),)),
+        Record(2, (GitObject(_id(2), b"two" * 2000),), adopts=_id(3)),
+        Record(3, (large,)),
+        Record(4, aborts=3),
+        Record(5, (), (RefChange("refs/backups/keep", (None, _id(1)), _id(2)),)),
+    ]
 
 
 def _meta(content: bytes) -> bytes:
@@ -490,7 +505,8 @@ def only(*expected: type[Exception]) -> Any:
 
 
 PAYLOADS = mangled(
-    [encode_record(record) for record in RECORDS] + [encode_base(Standing({"a": _id(1)}, ""))]
+    [encode_record(record) for record in records(Path("store"))]
+    + [encode_base(Standing({"a": _id(1)}, ""))]
 ) | JSON.map(lambda value: _meta(json.dumps(value).encode()))
 
 
@@ -532,12 +548,40 @@ def test_a_record_nested_too_deeply_is_a_value_error(opening: bytes) -> None:
 def _journal_bytes(folder: Path) -> bytes:
     folder.mkdir()
     journal = Journal.start(folder, Standing(), (), 0)
-    for record in RECORDS:
+    for record in records(folder):
         journal.append(record)
     journal.close()
     content = journal.path.read_bytes()
     shutil.rmtree(folder)
     return content.rstrip(b"\0") + bytes(3 * BLOCK)
+
+
+def read_journal(folder: Path, content: bytes) -> int:
+    """How many records a journal of these bytes in `folder` gives: the first that were appended, none if it is damaged."""
+    appended, count = records(folder), 0
+    (folder / "journal.00000001").write_bytes(content)
+    with only(StateReadError):
+        _, found, _ = read_all(folder)
+        assert found == appended[: len(found)]
+        count = len(found)
+    with only(StateReadError), contextlib.closing(Journal.open(folder)) as journal:
+        found = journal.follow()
+        assert found == appended[: len(found)]
+        journal.clean_tail()
+        journal.clean_rest()
+    with only(StateReadError), contextlib.closing(Journal.open(folder)) as journal:
+        last = journal.latest()
+        assert last is None or last in appended
+    return count
+
+
+def test_a_journal_that_ends_behind_any_record_gives_all_before(memory: Path) -> None:
+    content = _journal_bytes(memory / "one")
+    ends = [at for at in range(0, len(content), BLOCK) if content.startswith(RECORD_MAGIC, at)]
+
+    found = [read_journal(memory, content[:end]) for end in (*ends, len(content))]
+
+    assert found == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_journal_of_any_bytes_gives_a_beginning_of_what_was_appended_or_an_error(
@@ -554,18 +598,7 @@ def test_a_journal_of_any_bytes_gives_a_beginning_of_what_was_appended_or_an_err
     folder.mkdir()
 
     def read(content: bytes) -> None:
-        (folder / "journal.00000001").write_bytes(content)
-        with only(StateReadError):
-            _, records, _ = read_all(folder)
-            assert records == RECORDS[: len(records)]
-        with only(StateReadError), contextlib.closing(Journal.open(folder)) as journal:
-            found = journal.follow()
-            assert found == RECORDS[: len(found)]
-            journal.clean_tail()
-            journal.clean_rest()
-        with only(StateReadError), contextlib.closing(Journal.open(folder)) as journal:
-            last = journal.latest()
-            assert last is None or last in RECORDS
+        read_journal(folder, content)
 
     examples(read, mangled([one, one[: 2 * BLOCK]]) | spliced | prefixed | st.just(bytes(GROWTH)))
 
