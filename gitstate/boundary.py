@@ -67,7 +67,9 @@ class Boundary:
         named = set(backups_among(self._refs).values())
         numbers = self.numbers({*named, *self.known})
         alone = {at for at in named if numbers.get(at, oldest) < oldest and self._has_parents(at)}
-        theirs = {at for at in self.known if numbers.get(at, 0) <= oldest}
+        # What nobody has is no end of anything.
+        has = self._repository.contains
+        theirs = {at for at in self.known if numbers.get(at, 0) <= oldest and has(at)}
         return alone | theirs | ({begins.id} if begins is not None else set())
 
     def _has_parents(self, commit_id: str) -> bool:

@@ -194,7 +194,7 @@ class Remains:
             elif raw.kind == b"commit":
                 found.commits.add(at)
                 parents = [each for each, _ in _references(raw)[1:]]
-                if at in ends:
+                if parents and at in ends:
                     found.ends.add(at)
                 elif all(map(self.closed, parents)):
                     ahead += parents
