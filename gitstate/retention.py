@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gitstate.policy import Policy
+    from gitstate.remotes import Remote
     from gitstate.repository import Commit
     from gitstate.store import Store
 
@@ -133,15 +134,23 @@ class Retention:
         layout = self._store.layout
         safe = "No version was forgotten that should be kept."
         refused = files.Refused(StateWriteError, "cannot prune", layout.store, safe)
-        planned: PruneReport | None = None
+        first: PruneReport | None = None
         while layout.exists():
             with refused, maintaining(layout, "prune", patience):
-                planned = planned or self.plan(window)
-                done = not planned.versions or self._archive(planned.versions.stop - 1)
+                # Anew each time: a remote may have been added that lacks what was to go.
+                remotes = layout.remotes()
+                planned = self.plan(window)
+                first = first or planned
+                last = min(first.versions.stop, planned.versions.stop) - 1
+                done = last < planned.versions.start or self._archive(last, remotes)
                 self._store.repository.forget()  # a walk through a long history leaves much in memory
                 if done:
                     self._tell_git()
-                    return planned
+                    start, stop = first.versions.start, first.versions.stop
+                    goes = range(start, max(start, min(stop, self._boundary().oldest)))
+                    kept = self._named_in(goes)
+                    names = tuple(name for name in first.kept if name in kept)
+                    return replace(planned, versions=goes, kept=names)
                 # As behind `_collect`: others write meanwhile.
                 self._store.checkpoint(self._policy.timeout, BRIEF, maintained=True)
         return PruneReport(range(0), ())
@@ -186,12 +195,16 @@ class Retention:
                 # A crash behind this leaves objects that nothing reaches, and no end that Git does not know.
                 self._forget_ends(needed)
                 store.repository.collect(needed, packs)
+                self._forget_ends(needed)  # of what is gone now, too
         finally:
             store.repository.release_packs()
         return max(0, before - _size(layout.git_dir))
 
-    def _archive(self, last: int) -> bool:
-        """Whether the versions up to `last` are in the archive, durably, and so are pruned; puts some of them there."""
+    def _archive(self, last: int, remotes: Mapping[str, Remote]) -> bool:
+        """Whether the versions up to `last` are in the archive, durably, and so are pruned; puts some of them there.
+
+        None of them where there are other `remotes` by now.
+        """
         store = self._store
         refs = store.reader.refs()
         archive = Archive(store.repository, refs.get(ARCHIVE))
@@ -209,6 +222,8 @@ class Retention:
             known = store.ref(ARCHIVE)
             if archive.tip != known:
                 raise moved(store.layout.git_dir, ARCHIVE, known, archive.tip)
+            if store.layout.remotes() != remotes:
+                return False
             draft = store.draft(self._policy.author)
             draft.keep_archive(lines, archive.files(), end)
             store.note(draft, None)
@@ -251,6 +266,11 @@ class Retention:
         configured = (*self._store.layout.remotes(), *self._store.repository.remotes())
         names = sorted({*known, *configured})
         return {remote: known.get(remote, 0) for remote in names}
+
+    def _named_in(self, goes: range) -> set[str]:
+        """The names of the backups that are among those versions."""
+        named = self._named(self._store.reader.refs())
+        return {name for name, at in named.items() if at.note.serial in goes}
 
     def _named(self, refs: Mapping[str, str]) -> dict[str, Commit]:
         """What the names of backups name, as far as those are commits of gitstate."""
