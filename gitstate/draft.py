@@ -7,6 +7,7 @@ changes. Nothing here touches the disk: a draft becomes real when `Store.commit`
 from __future__ import annotations
 
 import os
+import secrets
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -30,6 +31,9 @@ KEPT: Final = "Kept-As"
 
 REROOTED: Final = "Rerooted-From"
 """The field that tells which hash a version had before `reroot`."""
+
+LINE: Final = "Line"
+"""The field by which two lines of the audit trail differ that say the same."""
 
 AUDIT: Final = "refs/audit/"
 ARCHIVE: Final = "refs/audit/archive"
@@ -140,6 +144,8 @@ class Draft:
         """Puts a line of the audit trail on `ref`: a commit of the empty tree, numbered as the version it came upon."""
         tree = make_tree({})
         serial = self.head.commit.note.serial if self.head else 0
+        # Where a clock lags, several have the same time, and are to be told from one that stands behind two others.
+        extra = {**extra, LINE: secrets.token_hex(4)}
         note = self._note(operation, serial, changed_keys, message, extra)
         parent = self.at(ref)
         made = make_commit(tree.id, (parent,) if parent else (), self._author, note)
