@@ -275,7 +275,10 @@ class Layout:
 
     def pushes_by_itself(self) -> bool:
         """Whether a remote is to get every version without being pushed to; cheap, as it is asked behind every commit."""
-        at = files.identity(self._remotes)
+        try:
+            at = files.identity(self._remotes)
+        except OSError:
+            return False  # what was committed is pushed behind a later commit
         if at is None:
             return False
         if at != self._seen_remotes:

@@ -78,8 +78,23 @@ class Writer:
                     # Under the lock: another thread's block may commit as soon as that is free.
                     made, self._made = self._made, None
         finally:
-            if made is not None and self._after_commit is not None:
-                self._after_commit(self, made)
+            if made is not None:
+                self.announce(made)
+
+    @contextlib.contextmanager
+    def alone(self, operation: str, timeout: float | None) -> Iterator[Found]:
+        """As `writing`, for whoever holds other locks, too: what follows a commit is for them to `announce`.
+
+        Raises:
+            StateError: as `writing`.
+        """
+        with self.store.writing(operation, timeout, network=self.policy.allow_network):
+            yield self.store.file.find()
+
+    def announce(self, head: Head) -> None:
+        """Does what is to be done after a commit; no lock is held."""
+        if self._after_commit is not None:
+            self._after_commit(self, head)
 
     @contextlib.contextmanager
     def changing(self, operation: str, timeout: float | None) -> Iterator[Found]:

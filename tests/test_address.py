@@ -67,6 +67,8 @@ def test_a_folder_whose_name_looks_like_a_host_is_a_folder(tmp_path, monkeypatch
         "https://host:port/a",
         "file://host/a",
         "https://host/%0aa",
+        "https://x%0ahost=other%0ausername=victim@evil/x.git",
+        "https:host/a",
         "ssh://[::1/a",
     ],
 )
@@ -78,14 +80,30 @@ def test_what_is_no_url_is_refused(url):
 
 
 @pytest.mark.parametrize(
-    "url", ["https://me:secret@host/a", "ssh://me:secret@host/a", "https://:secret@host/a"]
+    "url",
+    [
+        "https://me:secret@host/a",
+        "ssh://me:secret@host/a",
+        "https://:secret@host/a",
+        "https://me:secret@host:badport/x",
+        "https://me:a#secret@host/x",
+        "https://me:secret/x@host/x",
+        "https://me:secret@[::1/x",
+        "me:secret@host:path",
+        "me:secret@host/x.git",
+        "https:/me:secret@host/x",
+        "https:me:secret@host/x",
+        "https://me%3asecret@host/x",
+        "https://ghp_secret@host/x",
+    ],
 )
 def test_a_password_in_a_url_is_refused_and_not_repeated(url):
     with pytest.raises(StateRemoteError) as caught:
         parse(url)
 
     assert caught.value.code == "remote-url"
-    assert "secret" not in f"{caught.value} {caught.value.url} {caught.value.__cause__}"
+    error = caught.value
+    assert "secret" not in f"{error} {error.url} {error.__cause__} {error.__context__}"
 
 
 def test_what_is_no_text_is_a_type_error():

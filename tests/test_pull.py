@@ -175,9 +175,13 @@ def test_what_a_killed_clone_has_fetched_goes_with_the_next(serve: Serve, tmp_pa
     machine(tmp_path / "first", server, versions=1).push()
     left = tmp_path / "second" / f".pipeline.json.{'0' * 16}.clone"
     left.mkdir(parents=True)
+    os.utime(left, (0, 0))
+    young = left.with_name(f".pipeline.json.{'1' * 16}.clone")
+    young.mkdir()
     (tmp_path / "second" / ".pipeline.json.mine.clone").mkdir()
 
     PipelineState.clone(server.url, tmp_path / "second" / "pipeline.json")
 
     assert not left.exists()
+    assert young.exists()  # somebody may be at it
     assert (tmp_path / "second" / ".pipeline.json.mine.clone").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import TYPE_CHECKING
 
 from gitstate import files
@@ -12,7 +13,6 @@ from gitstate.sync.address import parse
 from gitstate.sync.contacts import Contacts
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator
 
     from gitstate.writer import Writer
@@ -55,8 +55,11 @@ class Remotes:
         if not is_timeout(timeout):
             raise ValueError(f"timeout must be a number of seconds above 0, not {timeout!r}")
         remote = Remote(name, parse(url).url, push, float(timeout))
+        self._refuse_own(remote)
         with self._changing() as known:
-            if name in known and known[name] != remote:
+            if known.get(name) == remote:
+                return remote
+            if name in known:
                 raise StateRemoteError(
                     f"a remote is called {name!r} already, at {known[name].url}: {self._layout.state}. Nothing was changed."
                     f" Remove it first, or call this one otherwise.",
@@ -65,8 +68,21 @@ class Remotes:
                     path=self._layout.state,
                     code="remote-exists",
                 )
+            self._forget(name)  # what was called so before may have been another one
             known[name] = remote
         return remote
+
+    def _refuse_own(self, remote: Remote) -> None:
+        address = parse(remote.url)
+        own = os.path.realpath(self._layout.git_dir)
+        if address.kind == "folder" and os.path.realpath(address.path) == own:
+            raise StateRemoteError(
+                f"that is this state's own repository: {remote.url}. Nothing was changed.",
+                remote=remote.name,
+                url=remote.url,
+                path=self._layout.state,
+                code="remote-url",
+            )
 
     def list(self) -> list[Remote]:
         """The remotes, by their names.
@@ -91,13 +107,17 @@ class Remotes:
                     path=self._layout.state,
                     code="no-such-remote",
                 )
-            store = self._writer.store
-            if store.ref(tracking_ref(name)) is not None:
-                draft = store.draft(self._writer.policy.author)
-                draft.set_ref(tracking_ref(name), None)
-                store.note(draft, None)
-                store.settle()
-            Contacts(self._layout, name).forget()
+            self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        """Forgets what a remote of that name is known to have; under the lock."""
+        store = self._writer.store
+        if store.ref(tracking_ref(name)) is not None:
+            draft = store.draft(self._writer.policy.author)
+            draft.set_ref(tracking_ref(name), None)
+            store.note(draft, None)
+            store.settle()
+        Contacts(self._layout, name).forget()
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[dict[str, Remote]]:

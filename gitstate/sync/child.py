@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +22,7 @@ from gitstate.registry import open_store
 from gitstate.remotes import Remote
 from gitstate.repository import BRANCH
 from gitstate.repository.indexing import Limits, index_pack
+from gitstate.sync import transport
 from gitstate.sync.contact import StopExchangeError, speak
 from gitstate.sync.fetch import Request
 from gitstate.sync.inspection import Inspection
@@ -43,6 +46,7 @@ _LIMITS: Final = Limits(
     objects=10_000_000, object_size=MAX_STATE, total_size=1024 * 1024 * 1024 * 1024, depth=4096
 )
 _TELL_EVERY: Final = 500
+_TELL_SECONDS: Final = 1.0
 _TELL_BYTES: Final = 64 * 1024
 _TRAILS: Final = (FAILURES, UNVERSIONED, IMPORTED)
 _KEPT: Final = (BRANCH, *_TRAILS)
@@ -156,14 +160,15 @@ class _Fetching:
         return [at.encode() for at in dict.fromkeys(self._refs.values()) if not self._has(at)]
 
     def _visiting(self, inspection: Inspection) -> Callable[[Raw], None]:
-        done = 0
+        done, told = 0, time.monotonic()
 
         def visit(raw: Raw) -> None:
             """Looks at an object, and tells how many there were."""
-            nonlocal done
+            nonlocal done, told
             done += 1
             inspection.visit(raw)
-            if done % _TELL_EVERY == 0:
+            if done % _TELL_EVERY == 0 or time.monotonic() - told > _TELL_SECONDS:
+                told = time.monotonic()
                 _tell("checking", done, None)
 
         return visit
@@ -172,6 +177,11 @@ class _Fetching:
 def main() -> None:
     """Fetches what the parent asks for."""
     order = json.loads(sys.stdin.buffer.readline())
+    transport.in_a_child = True
+    # That was for this interpreter to find what its parent finds, and is nothing to what it starts.
+    os.environ.pop("PYTHONPATH", None)
+    if order["python_path"] is not None:
+        os.environ["PYTHONPATH"] = order["python_path"]
     _limit()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     remote, request = Remote(**order["remote"]), Request(**order["request"])
@@ -235,6 +245,8 @@ def _limit() -> None:
 
 def _end_with_parent() -> None:
     sys.stdin.buffer.read()
+    with contextlib.suppress(OSError, AttributeError):
+        os.killpg(0, signal.SIGKILL)  # an ssh that hangs, too
     os._exit(1)
 
 

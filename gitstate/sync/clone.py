@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import time
 from typing import TYPE_CHECKING, Final
 
 from gitstate import files
@@ -13,10 +14,10 @@ from gitstate.errors import StateRemoteError, StateWriteError
 from gitstate.remotes import ORIGIN, Remote, is_timeout
 from gitstate.repository import BRANCH
 from gitstate.sync.address import parse
-from gitstate.sync.book import Remotes
 from gitstate.sync.fetch import Request, fetch
 from gitstate.sync.pull import Pull
-from gitstate.sync.report import telling
+from gitstate.sync.report import ProgressError, telling
+from gitstate.sync.watch import LONGEST_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from gitstate.writer import Writer
 
 _QUARANTINE: Final = "clone"
+_ABANDONED_SECONDS: Final = 2 * LONGEST_SECONDS
 
 
 def clone(
@@ -54,9 +56,23 @@ def clone(
             path=layout.state,
             code="clone-exists",
         )
-    with _beside(layout.state) as place:
+    configured = layout.remotes().get(ORIGIN)
+    if configured is not None and configured.url != remote.url:
+        raise StateRemoteError(
+            f"a remote is called {ORIGIN!r} here already, at {configured.url}: {layout.state}. Nothing was changed. Remove it"
+            " first, or clone to another place.",
+            remote=ORIGIN,
+            url=remote.url,
+            path=layout.state,
+            code="clone-exists",
+        )
+    refused = files.Refused(StateWriteError, "cannot clone", layout.state, "Nothing was changed.")
+    with refused, _beside(layout.state) as place:
         request = Request(None, layout.state.name, archive=True, allow_nan=writer.policy.allow_nan)
-        fetched = fetch(remote, request, place, telling(progress))
+        try:
+            fetched = fetch(remote, request, place, telling(progress))
+        except ProgressError as error:
+            raise (error.__cause__ or error) from None
         if fetched.history.head is None:
             raise StateRemoteError(
                 f"there is no history of a state yet at {remote.url}. Nothing was changed. Push one to it first.",
@@ -65,9 +81,7 @@ def clone(
                 path=layout.state,
                 code="remote-empty",
             )
-        Pull(writer, remote, fetched).run()
-    # A crash before this leaves the state and its history, without the remote.
-    Remotes(writer).add(ORIGIN, remote.url, timeout=remote.timeout)
+        Pull(writer, remote, fetched, adds=True).run()
 
 
 @contextlib.contextmanager
@@ -77,7 +91,8 @@ def _beside(state: Path) -> Iterator[Path]:
     with files.Refused(StateWriteError, "cannot clone", state, "Nothing was changed."):
         files.make_directories(state.parent)
         for name in os.listdir(state.parent):
-            if ours.fullmatch(name):
+            # Somebody may be at it just now.
+            if ours.fullmatch(name) and _age(state.parent / name) > _ABANDONED_SECONDS:
                 shutil.rmtree(state.parent / name, ignore_errors=True)
         place = state.parent / f".{state.name}.{files.token()}.{_QUARANTINE}"
         (place / "objects" / "pack").mkdir(parents=True, mode=0o700)
@@ -85,3 +100,10 @@ def _beside(state: Path) -> Iterator[Path]:
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _age(path: Path) -> float:
+    """Seconds since anything in a folder was made."""
+    with contextlib.suppress(FileNotFoundError):
+        return time.time() - path.stat().st_mtime
+    return 0.0

@@ -9,6 +9,7 @@ from dulwich.client import HTTPUnauthorized
 from gitstate.errors import StateError, StateRemoteError
 from gitstate.sync import credentials
 from gitstate.sync.address import parse
+from gitstate.sync.report import ProgressError
 from gitstate.sync.transport import open_client, path_of
 from gitstate.sync.trouble import translate
 
@@ -46,7 +47,7 @@ def speak(
     address = parse(remote.url)
     refusal: HTTPUnauthorized | None = None
     try:
-        for known in credentials.candidates(address):
+        for known in credentials.candidates(address, watch.seconds):
             client = open_client(address, watch, known, shallow)
             try:
                 result = exchange(client, path_of(address))
@@ -59,7 +60,7 @@ def speak(
     except StateRemoteError as error:
         error.remote = remote.name
         raise
-    except (StateError, StopExchangeError):
+    except (StateError, StopExchangeError, ProgressError):
         raise
     except (
         Exception

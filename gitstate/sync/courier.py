@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Final
 
 from gitstate import files
+from gitstate.checkpoint import maintaining
 from gitstate.errors import StateRemoteError, StateWriteError
 from gitstate.lock import StateLock
 from gitstate.remotes import tracking_ref
@@ -15,7 +16,7 @@ from gitstate.sync.fetch import Request, fetch, quarantine
 from gitstate.sync.pull import Pull
 from gitstate.sync.push import Push
 from gitstate.sync.relation import Relation
-from gitstate.sync.report import PullResult, PushResult, telling
+from gitstate.sync.report import ProgressError, PullResult, PushResult, telling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,10 +56,19 @@ class Courier:
         Raises:
             StateError: as `push`, and as a transaction; nothing was changed.
         """
-        with self._contact(name, "pull") as remote, quarantine(self._store.layout.store) as place:
+        layout, patience = self._store.layout, self._writer.policy.timeout
+        with contextlib.ExitStack() as held:
+            remote = held.enter_context(self._contact(name, "pull"))
+            place = held.enter_context(quarantine(layout.store))
+            # From before it is told what is here until what comes is on top of that, nothing of it may go.
+            held.enter_context(maintaining(layout, "pull", patience))
             request = self.request(archive=BRANCH not in self._store.reader.refs())
             fetched = fetch(remote, request, place, telling(progress))
-            return Pull(self._writer, remote, fetched).run()
+            pull = Pull(self._writer, remote, fetched)
+            result = pull.run()
+        if pull.moved and pull.head is not None:
+            self._writer.announce(pull.head)
+        return result
 
     def status(self, name: str, activity: Activity) -> RemoteStatus:
         """How things stand with a remote, as of the last contact with it.
@@ -152,6 +162,8 @@ class Courier:
             alone.acquire(self._writer.policy.timeout, operation)
             try:
                 yield remote
+            except ProgressError as error:
+                raise (error.__cause__ or error) from None
             except StateRemoteError as error:
                 contacts = Contacts(layout, name)
                 if contacts.read().error != str(error):

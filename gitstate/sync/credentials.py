@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import netrc
 import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gitstate.errors import StateRemoteError
+from gitstate.sync.watch import kill
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +24,8 @@ if TYPE_CHECKING:
 
 USER: Final = "GITSTATE_REMOTE_USER"
 PASSWORD: Final = "GITSTATE_REMOTE_PASSWORD"  # noqa: S105  the variable's name
-_HELPER_SECONDS: Final = 30.0
+_TELLING_SECONDS: Final = 5.0
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 
@@ -36,8 +40,8 @@ class Credentials(NamedTuple):
         return f"Credentials({self.user!r}, ...)"
 
 
-def candidates(address: Address) -> Iterator[Credentials | None]:
-    """What to try, one after the other, as long as the server asks for more.
+def candidates(address: Address, seconds: float) -> Iterator[Credentials | None]:
+    """What to try, one after the other, as long as the server asks for more; git's helper has so many seconds to answer.
 
     Raises:
         StateRemoteError: there are some, but they would be sent for everybody to read; code `"remote-auth"`.
@@ -50,7 +54,7 @@ def candidates(address: Address) -> Iterator[Credentials | None]:
         _refuse_open(address)
     yield known
     if known is None:
-        asked = _helper("fill", _described(address))
+        asked = _helper("fill", _described(address), seconds)
         if asked is not None:
             _refuse_open(address)
             yield asked
@@ -64,7 +68,7 @@ def settle(address: Address, credentials: Credentials | None, *, accepted: bool)
             "username": credentials.user,
             "password": credentials.password,
         }
-        _helper("approve" if accepted else "reject", fields)
+        _helper("approve" if accepted else "reject", fields, _TELLING_SECONDS)
 
 
 def _from_environment(address: Address) -> Credentials | None:
@@ -98,29 +102,36 @@ def _described(address: Address) -> dict[str, str]:
     return {**fields, "username": address.user} if address.user else fields
 
 
-def _helper(verb: str, fields: dict[str, str]) -> Credentials | None:
+def _helper(verb: str, fields: dict[str, str], seconds: float) -> Credentials | None:
     """What the helper answers; None where there is none, or it does not know."""
     program = shutil.which("git")
-    if program is None:
+    # A line break in a value would be a field of its own: CVE-2020-5260.
+    if program is None or any(_CONTROL.search(value) for value in fields.values()):
         return None
     # Nobody is there to be asked; and the hidden repository's own config is not to be obeyed (PITFALLS D25).
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_DIR")}
     environment |= {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "SSH_ASKPASS": ""}
+    described = "".join(f"{key}={value}\n" for key, value in fields.items()) + "\n"
     try:
-        answer = subprocess.run(  # noqa: S603  the user's own git
+        asked = subprocess.Popen(  # noqa: S603  the user's own git
             [program, "-c", "core.askPass=", "credential", verb],
-            input="".join(f"{key}={value}\n" for key, value in fields.items()) + "\n",
             cwd=os.path.abspath(os.sep),
             env=environment,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             encoding="utf-8",
-            timeout=_HELPER_SECONDS,
-            check=False,
+            start_new_session=sys.platform != "win32",
         )
+        with asked:
+            try:
+                answer = asked.communicate(described, timeout=seconds)[0]
+            except BaseException:
+                kill(asked)
+                raise
     except (OSError, subprocess.TimeoutExpired, UnicodeError):
         return None
-    found = dict(line.partition("=")[::2] for line in answer.stdout.splitlines())
+    found = dict(line.partition("=")[::2] for line in answer.splitlines())
     if verb != "fill" or not found.get("password"):
         return None
     return Credentials(found.get("username", ""), found["password"], by_helper=True)

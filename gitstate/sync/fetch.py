@@ -94,7 +94,12 @@ def fetch(remote: Remote, request: Request, place: Path, progress: ProgressCallb
     Raises:
         StateRemoteError: it cannot be had, or is not to be had; nothing was changed.
     """
-    order = {"remote": asdict(remote), "request": request._asdict(), "place": os.fspath(place)}
+    order = {
+        "remote": asdict(remote),
+        "request": request._asdict(),
+        "place": os.fspath(place),
+        "python_path": os.environ.get("PYTHONPATH"),
+    }
     with _child() as child:
         lines = _lines(child)
         if child.stdin is None:
@@ -111,13 +116,13 @@ def fetch(remote: Remote, request: Request, place: Path, progress: ProgressCallb
             except queue.Empty:
                 raise _error(remote, "it does not answer in time", code="remote-timeout") from None
             if line is None:
-                raise _error(
-                    remote,
-                    "what it sends takes more memory or time than a history of states can"
-                    f" (the process that looked into it ended with {child.wait()})",
-                    code="remote-invalid",
-                )
-            if (fetched := _understood(line, remote, place, progress)) is not None:
+                raise _ended(remote, child.wait())
+            try:
+                fetched = _understood(line, remote, place, progress)
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                why = f"the process that looked into it is not understood ({line[:100]!r})"
+                raise _error(remote, why, code="remote-invalid") from error
+            if fetched is not None:
                 return fetched
             patience = remote.timeout + _CHECK_SECONDS
 
@@ -176,6 +181,14 @@ def _lines(child: subprocess.Popen[bytes]) -> queue.Queue[bytes | None]:
 
     threading.Thread(target=read, name="gitstate-fetch", daemon=True).start()
     return lines
+
+
+def _ended(remote: Remote, status: int) -> StateRemoteError:
+    """The error that the child has ended without a word."""
+    why = f"the process that looked into it ended with {status}"
+    if status < 0:
+        why = f"what it sends takes more memory or time than a history of states can ({why})"
+    return _error(remote, why, code="remote-invalid")
 
 
 def _error(remote: Remote, why: str, *, code: str) -> StateRemoteError:

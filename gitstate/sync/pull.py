@@ -24,12 +24,12 @@ from gitstate.remotes import tracking_ref
 from gitstate.repository import BRANCH, Repository, make_blob
 from gitstate.repository.objects import parse_commit
 from gitstate.sync.contacts import Contacts
-from gitstate.sync.relation import Relation
+from gitstate.sync.relation import Relation, is_ours
 from gitstate.sync.report import PullResult, RefUpdate
 from gitstate.version import Version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from gitstate.draft import Draft
     from gitstate.record import GitObject
@@ -40,18 +40,32 @@ if TYPE_CHECKING:
     from gitstate.writer import Writer
 
 _TRAILS: Final = (FAILURES, UNVERSIONED)
+_LISTS: Final = (ARCHIVE, IMPORTED)
+_MAX_LIST: Final = 256 * 1024 * 1024
+"""Bytes of lines that are read at once: of a million versions."""
 
 
 class Pull:
-    """Takes what was `fetched` from `remote` into the history that `writer` writes."""
+    """Takes what was `fetched` from `remote` into the history that `writer` writes; whether that `adds` the remote, too.
 
-    def __init__(self, writer: Writer, remote: Remote, fetched: Arrived) -> None:
+    Attributes:
+        head: the newest version behind it, None for none.
+        moved: whether it has brought newer versions, so that what follows a commit is due.
+    """
+
+    def __init__(
+        self, writer: Writer, remote: Remote, fetched: Arrived, *, adds: bool = False
+    ) -> None:
         self._writer = writer
         self._store = writer.store
         self._remote = remote
         self._fetched = fetched
         self._history = fetched.history
+        self._adds = adds
         self._notes: list[str] = []
+        self._updates: tuple[RefUpdate, ...] = ()
+        self.head: Head | None = None
+        self.moved = False
 
     def run(self) -> PullResult:
         """Takes it in.
@@ -76,23 +90,19 @@ class Pull:
         self._refuse_beginning()
         self._refuse_lists()
         content = self._checked_content() if goes_on else b""
-        before = dict(refs)
+        if goes_on:
+            self._look_first(relation)
         with self._taken_in():
             self._commit(relation, content, goes_on=goes_on)
-        contacts.went_well(
-            pulled=True, head=self._history.head, names=backups_among(self._history.refs)
-        )
-        now = self._store.reader.refs()
-        moved = sorted({*before, *now})
-        updates = tuple(
-            RefUpdate(name, before.get(name), now.get(name))
-            for name in moved
-            if before.get(name) != now.get(name) and not name.startswith("refs/remotes/")
-        )
+        names = backups_among(self._history.refs)
+        contacts.went_well(pulled=True, head=self._history.head, names=names)
         versions = self._history.versions if goes_on else 0
-        return PullResult(
-            self._remote.name, updates, versions, tuple(self._notes), self._current(now)
-        )
+        version = None
+        if self.head is not None:
+            allow_nan = self._writer.policy.allow_nan
+            version = Version.of(self.head.commit, self._store, allow_nan=allow_nan)
+        notes = tuple(self._notes)
+        return PullResult(self._remote.name, self._updates, versions, notes, version)
 
     def _goes_on(self, head: str | None) -> bool:
         """Whether the remote has newer versions."""
@@ -110,7 +120,8 @@ class Pull:
             return
         archive = history.refs.get(ARCHIVE)
         last = parse_commit(self._raw(archive)).note.serial if archive else 0
-        if last < history.oldest.serial - 1:
+        newest = history.oldest.serial + history.versions - 1
+        if not history.oldest.serial - 1 <= last < newest:
             raise self._invalid(
                 f"it begins with version {history.oldest.serial}, and the lines of the audit trail that should stand for those"
                 f" before end with {last}; a push from a machine that has them brings them"
@@ -136,37 +147,85 @@ class Pull:
                 ) from error
         return content
 
+    def _look_first(self, relation: Relation) -> None:
+        """Sees that the versions could be put on top, before anything of them is in the repository."""
+        if self._store.layout.exists():
+            with self._writer.alone("pull", self._writer.policy.timeout) as found:
+                draft = self._store.draft(self._writer.policy.author)
+                self._refuse_others(relation, draft, found)
+
     @contextlib.contextmanager
     def _taken_in(self) -> Iterator[None]:
         """Has the fetched objects in the repository for a block, and for good if that ends well."""
-        pack = self._fetched.pack
+        pack, repository = self._fetched.pack, self._store.repository
+        with self._writer.alone("pull", self._writer.policy.timeout):
+            self._store.ensure(self._writer.policy.settings)
+            if self._adds:
+                known = self._store.layout.remotes()
+                self._store.layout.store_remotes({**known, self._remote.name: self._remote})
         if pack is None:
             yield
             return
-        layout, repository = self._store.layout, self._store.repository
-        with self._writer.writing("pull", self._writer.policy.timeout):
-            self._store.ensure(self._writer.policy.settings)
-        with maintaining(layout, "pull", self._writer.policy.timeout):
+        with self._upkeep():
             try:
                 # Where it ends badly, the pack stays: whether a record leads to it, only recovery may know.
                 repository.adopt(pack)
                 yield
             finally:
-                repository.release_packs()
+                # Nor may Git take it, as long as what leads to it is in the journal alone: whoever packs next releases it.
+                if self._is_in_place():
+                    repository.release_packs()
+
+    def _is_in_place(self) -> bool:
+        """Whether the refs are where the record has put them, or there is none."""
+        refs = self._store.repository.refs
+        return not self._store.outcome_unknown and (
+            self.head is None or all(refs.read(each.name) == each.new for each in self._updates)
+        )
+
+    def _upkeep(self) -> contextlib.AbstractContextManager[None]:
+        """Nobody else prunes or packs; who pulls has seen to that before it has fetched, a clone has no store until now."""
+        if not self._adds:
+            return contextlib.nullcontext()
+        return maintaining(self._store.layout, "clone", self._writer.policy.timeout)
 
     def _commit(self, relation: Relation, content: bytes, *, goes_on: bool) -> None:
-        with self._writer.writing("pull", self._writer.policy.timeout) as found:
+        with self._writer.alone("pull", self._writer.policy.timeout) as found:
             draft = self._store.draft(self._writer.policy.author)
             if goes_on:
                 self._refuse_others(relation, draft, found)
                 self._take_branch(draft, found, content)
+            if self._history.ends:
+                # Before what they are the ends of is named: Git must not look behind them.
+                shallow = self._store.repository.shallow
+                shallow.write({*shallow.read(), *self._history.ends})
             self._take_names(draft)
             self._take_trails(draft)
-            at = self._history.head
-            ref = tracking_ref(self._remote.name)
-            if at and self._store.ref(ref) != at:
-                draft.set_ref(ref, at)
+            self._updates = tuple(
+                RefUpdate(change.name, change.expected[0], change.new)
+                for change in draft.refs
+                if change.expected[0] != change.new
+            )
+            self._track(draft)
             self._writer.commit(draft, found)
+            self.head = draft.head
+            self.moved = goes_on
+
+    def _track(self, draft: Draft) -> None:
+        """Notes what the remote has. Of one that was never pushed to nobody knows whether it begins where we do."""
+        ref, at = tracking_ref(self._remote.name), self._history.head
+        known = self._store.ref(ref)
+        if at is not None and not self._is_kept(draft, at):
+            at = None
+        if known != at and (known is not None or self._adds):
+            draft.set_ref(ref, at)
+
+    def _is_kept(self, draft: Draft, commit_id: str) -> bool:
+        """Whether a version of the branch can be named: not where it was pruned here."""
+        if draft.head is None or not is_ours(self._store, commit_id):
+            return False
+        serial = self._store.repository.commit(commit_id).note.serial
+        return commit_id == draft.head.commit.id or serial >= self._store.chain.oldest()
 
     def _refuse_lists(self) -> None:
         """Sees that what is imported there, and the archive of a history that is new here, can be read.
@@ -175,9 +234,11 @@ class Pull:
             StateRemoteError: it cannot; code `"remote-invalid"`.
         """
         here = self._store.repository
-        fresh = {name: at for name, at in self._history.refs.items() if not here.has(at)}
+        refs = self._history.refs
+        fresh = {name: refs[name] for name in _LISTS if name in refs and not here.has(refs[name])}
         with contextlib.closing(Repository(self._fetched.place, self._lent)) as quarantined:
             try:
+                self._refuse_large(quarantined, fresh.values())
                 for problem in Archive(quarantined, fresh.get(ARCHIVE)).problems():
                     raise self._invalid(problem)
                 imports = Imports(quarantined, fresh.get(IMPORTED))
@@ -186,6 +247,17 @@ class Pull:
                     pass
             except StateReadError as error:
                 raise self._invalid(str(error)) from error
+
+    def _refuse_large(self, quarantined: Repository, tips: Iterable[str]) -> None:
+        """Sees that lists are no larger than they can be read at once: a file may be in them under many names."""
+        left = _MAX_LIST
+        for at in tips:
+            for blob in quarantined.files(quarantined.commit(at).tree).values():
+                left -= len(quarantined.read(blob))
+                if left < 0:
+                    raise self._invalid(
+                        f"its list of what was done has more than {_MAX_LIST} bytes"
+                    )
 
     def _lent(self) -> list[GitObject]:
         """The files of the list of what was imported here: a newer one has most of them, too."""
@@ -230,18 +302,18 @@ class Pull:
         blob = make_blob(content)
         state = None if found.content == content else (content, blob)
         draft.take_over(Head(repository.commit(theirs), blob.id), state)
-        if self._history.ends:
-            # Before what they are the ends of is named: Git must not look behind them.
-            known = repository.shallow.read()
-            repository.shallow.write({*known, *self._history.ends})
-        if ARCHIVE in self._history.refs and self._store.ref(ARCHIVE) is None:
-            draft.set_ref(ARCHIVE, self._history.refs[ARCHIVE])
+        oldest, archive = self._history.oldest, self._history.refs.get(ARCHIVE)
+        if archive and self._history.joins is None and oldest is not None and oldest.serial > 1:
+            draft.set_ref(ARCHIVE, archive)
 
     def _take_names(self, draft: Draft) -> None:
         """The named backups that are new there. One that was deleted here since it was seen there stays deleted."""
         seen = Contacts(self._store.layout, self._remote.name).read().names
+        newest = draft.head.commit.note.serial if draft.head else 0
         for name, at in backups_among(self._history.refs).items():
             here = self._store.ref(BACKUPS + name)
+            if self._store.repository.commit(at).note.serial > newest:
+                raise self._invalid(f"the backup {name!r} has a number beyond that of its branch")
             if here is None and seen.get(name) != at:
                 draft.set_ref(BACKUPS + name, at)
             elif here not in (None, at):
@@ -263,10 +335,3 @@ class Pull:
                 if quarantined.contains(object_id):
                     return quarantined.raw(object_id)
         return self._store.repository.raw(object_id)
-
-    def _current(self, refs: dict[str, str]) -> Version | None:
-        head = refs.get(BRANCH)
-        if head is None:
-            return None
-        commit = self._store.repository.commit(head)
-        return Version.of(commit, self._store, allow_nan=self._writer.policy.allow_nan)

@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any, Final
 from dulwich.protocol import pkt_line
 
 from gitstate.draft import ARCHIVE, AUDIT, BACKUPS, FAILURES, IMPORTED, UNVERSIONED, backups_among
-from gitstate.errors import StateLockError, StateRemoteError
+from gitstate.errors import StateError, StateRemoteError
 from gitstate.remotes import tracking_ref
-from gitstate.repository import BRANCH
+from gitstate.repository import BRANCH, EMPTY_TREE
 from gitstate.sync.contact import StopExchangeError, speak
 from gitstate.sync.contacts import Contacts
 from gitstate.sync.outgoing import Outgoing
 from gitstate.sync.relation import Relation, is_ours
 from gitstate.sync.report import PushResult, RefUpdate
+from gitstate.sync.trouble import quoted
 from gitstate.sync.watch import Watch
 
 if TYPE_CHECKING:
@@ -91,6 +92,10 @@ class Push:
         self._left: list[str] = []
         self._refused: dict[str, str] = {}
         self._went_back: str | None = None
+        # Whether it has told what it has; and the number of the version with which that begins.
+        self._asked = False
+        self._begins = 1
+        self._foreign = False
         self._said: list[str] = []
         self._outgoing: Outgoing | None = None
 
@@ -108,7 +113,8 @@ class Push:
         except _UnknownError as unknown:
             raise self._explained(unknown.theirs) from None
         finally:
-            self._note()
+            if self._asked:
+                self._note()
         contacts = Contacts(self._store.layout, self._remote.name)
         names = backups_among(self._there)
         contacts.went_well(pulled=False, head=self._there.get(BRANCH), names=names)
@@ -143,7 +149,7 @@ class Push:
             if alone is not None:
                 names = {alone: names[alone]} if alone in names else {}
             names = {name: at for name, at in names.items() if name not in without}
-            self._outgoing = outgoing = self._lacking(names, found)
+            self._outgoing = outgoing = self._lacking(names)
             if outgoing.boundary and shallow is None:
                 raise _BoundaryError(self._behind(names, outgoing.boundary))
             if shallow is not None:
@@ -169,23 +175,26 @@ class Push:
             for name, at in found.items()
             if at not in (_SHALLOW, _NOTHING)
         }
+        self._asked, self._begins = True, self._first_there(found)
         theirs, tracked = there.get(BRANCH), self._refs.get(tracking_ref(self._remote.name))
         if theirs and not self._relation.serial_of(theirs):
             raise _UnknownError(theirs)
+        if theirs and not self._relation.leads_to(theirs):
+            raise self._relation.out_of_reach(theirs)
         if not self._updates:
             self._went_back = self._relation.went_back(tracked, theirs)
         wanted = {**self._wanted_names(), **self._wanted_trails()}
         if theirs != self._refs[BRANCH]:
             wanted[BRANCH] = self._refs[BRANCH]
         archive = self._refs.get(ARCHIVE)
-        if archive and ARCHIVE not in there and (theirs is None or self._begins_late(found)):
+        if archive and ARCHIVE not in there and (theirs is None or self._begins_late()):
             # What has no beginning there comes with the lines of what was before it, which stay as they are then.
             wanted[ARCHIVE] = archive
         return wanted
 
-    def _begins_late(self, found: Mapping[Any, Any]) -> bool:
+    def _begins_late(self) -> bool:
         """Whether the remote is known to lack older versions, as a push of them ended before their lines had come."""
-        if self._first_there(found) > 1:
+        if self._begins > 1:
             return True
         oldest = self._store.chain.oldest()
         first = self._store.chain.at(self._refs[BRANCH], oldest)
@@ -194,7 +203,8 @@ class Push:
     def _first_there(self, found: Mapping[Any, Any]) -> int:
         """The number of the version with which the remote's history begins, as far as it says so."""
         shallow = (name.decode() for name, at in found.items() if at == _SHALLOW)
-        return min(filter(None, map(self._relation.serial_of, shallow)), default=1)
+        # Those of named versions alone are older.
+        return max(filter(None, map(self._relation.serial_of, shallow)), default=1)
 
     def _wanted_names(self) -> dict[str, str]:
         """The named backups that the remote lacks."""
@@ -229,19 +239,23 @@ class Push:
         here = is_ours(self._store, tip) and is_ours(self._store, other)
         return here and self._store.chain.descends(tip, other)
 
-    def _lacking(self, wanted: Mapping[str, str], found: Mapping[Any, Any]) -> Outgoing:
+    def _lacking(self, wanted: Mapping[str, str]) -> Outgoing:
         """What of the `wanted` the remote lacks."""
         known = set(self._there.values())
         serial_of = self._relation.serial_of
         theirs = self._there.get(BRANCH)
         newest = serial_of(theirs) if theirs else 0
-        begins = self._first_there(found)
+        begins = self._begins
 
         def has(commit_id: str) -> bool:
             """Whether the remote has a commit."""
-            if commit_id in known:
-                return True
-            return newest > 0 and begins <= serial_of(commit_id) <= newest
+            if commit_id in known or newest == 0:
+                return commit_id in known
+            # A line of the audit trail is looked for among versions in vain, and there may be many.
+            repository = self._store.repository
+            if is_ours(self._store, commit_id) and repository.commit(commit_id).tree == EMPTY_TREE:
+                return False
+            return begins <= serial_of(commit_id) <= newest
 
         outgoing = Outgoing(self._store.repository, has)
         outgoing.add([wanted[BRANCH]] if BRANCH in wanted else [])
@@ -276,14 +290,15 @@ class Push:
             if words is None and ref not in status and self._there.get(name) != new:
                 words = "it did not say"
             if words is not None:
-                self._refused[name] = words
+                self._refused[name] = quoted(words)
             elif self._there.get(name) != new:
                 self._updates.append(RefUpdate(name, self._there.get(name), new))
                 self._there[name] = new
         if (words := self._refused.get(BRANCH)) is not None:
             if _NO_BOUNDARY in words:
                 raise self._relation.no_boundary(words)
-            if any(each in words for each in _LOST_RACE):
+            locked = any("File exists" in each for each in self._said)
+            if any(each in words for each in _LOST_RACE) and not locked:
                 raise self._relation.overtaken(None, words)
             raise self._relation.refused(" ".join((words, *self._said)))
 
@@ -294,6 +309,7 @@ class Push:
         if error is None:
             # It goes on top of what is here; or was pulled into this very store meanwhile.
             error = self._relation.ahead(history.head or theirs, history.versions)
+        self._foreign = error.code == "remote-foreign"
         contacts = Contacts(self._store.layout, self._remote.name)
         contacts.failed(error, behind=history.versions, diverged=error.code == "remote-diverged")
         return error
@@ -311,17 +327,23 @@ class Push:
     def _note(self) -> None:
         """Notes what the remote has now. A power cut may take the note: then it counts as one that has less."""
         ref, at = tracking_ref(self._remote.name), self._there.get(BRANCH)
-        if not at or not self._relation.serial_of(at):
+        if at and not self._relation.serial_of(at) and not self._foreign:
+            return  # it has newer versions, and what it was known to have besides
+        # One whose history begins later than ours lacks what is before, for good: it counts as one that has nothing.
+        oldest = self._store.chain.oldest()
+        kept = (
+            at is not None and self._relation.serial_of(at) >= oldest
+        )  # what is not kept cannot be named
+        known = at if kept and self._begins <= oldest else None
+        if self._refs.get(ref) == known:
             return
-        if self._refs.get(ref) != at:
-            try:
-                with self._store.writing("push", self._policy.timeout):
-                    if self._store.ref(ref) != at:
-                        draft = self._store.draft(self._policy.author)
-                        draft.set_ref(ref, at)
-                        self._store.note(draft, None)
-                        self._store.settle()
-            except StateLockError as error:
-                self._left.append(
-                    f"that {self._remote.name} has it could not be noted here: {error}"
-                )
+        try:
+            with self._store.writing("push", self._policy.timeout):
+                same = self._store.layout.remotes().get(self._remote.name) == self._remote
+                if same and self._store.ref(ref) != known:
+                    draft = self._store.draft(self._policy.author)
+                    draft.set_ref(ref, known)
+                    self._store.note(draft, None)
+                    self._store.settle()
+        except StateError as error:
+            self._left.append(f"what {self._remote.name} has could not be noted here: {error}")

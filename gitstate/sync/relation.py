@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from gitstate.audit import Archive
@@ -34,19 +35,32 @@ class Relation:
         Raises:
             StateReadError: the history is damaged.
         """
-        boundary = Boundary(self._store.repository, self._store.chain, self._refs)
-        found = boundary.numbers([commit_id]).get(commit_id, 0)
-        if found or boundary.oldest == 1:
-            return found
+        found = self._boundary.numbers([commit_id]).get(commit_id, 0)
+        return found or self._pruned.get(commit_id, 0)
+
+    @cached_property
+    def _boundary(self) -> Boundary:
+        return Boundary(self._store.repository, self._store.chain, self._refs)
+
+    @cached_property
+    def _pruned(self) -> dict[str, int]:
+        """The numbers of pruned versions, by their ids."""
         archive = Archive(self._store.repository, self._refs.get(ARCHIVE))
-        lines = archive.before(boundary.oldest)
-        return next((line["serial"] for line in lines if line["commit"] == commit_id), 0)
+        lines = archive.before(self._boundary.oldest)
+        return {line["commit"]: line["serial"] for line in lines if line["commit"]}
 
     def newest(self) -> int:
         """The number of the newest version here, 0 for none."""
         if self.head is None:
             return 0
         return self._store.repository.commit(self.head).note.serial
+
+    def leads_to(self, commit_id: str) -> bool:
+        """Whether what is kept here goes back to a version of ours, so that it can be put on top of that."""
+        chain, serial = self._store.chain, self.serial_of(commit_id)
+        oldest = chain.oldest()
+        first = chain.at(self.head, oldest) if self.head else None
+        return serial >= oldest or (first is not None and commit_id in first.parents)
 
     def went_back(self, tracked: str | None, theirs: str | None) -> str | None:
         """What to say of a remote that had the version `tracked`, and is at an older one of ours now; None for nothing."""
@@ -90,6 +104,17 @@ class Relation:
             theirs=theirs,
         )
 
+    def out_of_reach(self, theirs: str) -> StateRemoteError:
+        """The error that versions behind the remote's newest one were pruned here."""
+        has, oldest = self.serial_of(theirs), self._store.chain.oldest()
+        return self._error(
+            f"{self._remote.name} has versions up to {has} only, and those from {has + 1} on were pruned here, or have other hashes"
+            f" since a reroot(): what is kept, from {oldest} on, does not go on top of them: {self._remote.url}. Nothing was"
+            " changed on either side. Push from a machine that has them, or to a repository that is empty.",
+            code="remote-shallow",
+            theirs=theirs,
+        )
+
     def foreign(self, theirs: str) -> StateRemoteError:
         """The error that the remote has another state's history."""
         return self._error(
@@ -121,8 +146,8 @@ class Relation:
     def refused(self, words: str) -> StateRemoteError:
         """The error that the server did not take the push, in its own words."""
         return self._error(
-            f"{self._remote.name} does not take it: {quoted(words)}: {self._remote.url}. Nothing was changed there, and nothing"
-            " is lost here. Mend that there (a hook, a full disk, a permission), and push again.",
+            f"{self._remote.name} does not take it: {quoted(words)}: {self._remote.url}. Its branch was not changed, and nothing is"
+            " lost here. Mend that there (a hook, a full disk, a permission), and push again.",
             code="remote-refused",
             theirs=None,
         )

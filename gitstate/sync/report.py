@@ -80,6 +80,10 @@ class Progress:
     total: int | None
 
 
+class ProgressError(Exception):
+    """Whoever was told how far it is has raised; why is its cause."""
+
+
 class ProgressCallback(Protocol):
     """Who is told how far it is."""
 
@@ -92,6 +96,9 @@ def telling(progress: Callable[[Progress], None] | None) -> ProgressCallback:
 
     def tell(phase: str, done: int, total: int | None) -> None:
         if progress is not None:
-            progress(Progress(phase, done, total))
+            try:
+                progress(Progress(phase, done, total))
+            except Exception as error:
+                raise ProgressError from error
 
     return tell

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shlex
 import shutil
 import socket
@@ -29,8 +30,10 @@ from dulwich.client import (
     default_urllib3_manager,
 )
 from dulwich.protocol import Protocol
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from gitstate.errors import StateRemoteError
+from gitstate.sync.credentials import PASSWORD, USER
 from gitstate.sync.watch import Watch, kill
 
 if TYPE_CHECKING:
@@ -45,6 +48,12 @@ TAKE_BOUNDARY: Final = b"git -c receive.shallowUpdate=true receive-pack"
 """What asks the other side to take a history whose beginning is not there (PITFALLS G4)."""
 
 _ENDING_SECONDS: Final = 5.0
+_PIECE: Final = 4096
+"""Bytes that a pipe which can be written takes at once: POSIX, PIPE_BUF is at most that."""
+
+in_a_child = False
+"""Whether this process is one that fetches: then what it starts ends with it, and needs no session of its own."""
+
 _LOCAL: Final = (
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_COMMON_DIR",
@@ -61,6 +70,16 @@ _LOCAL: Final = (
     "GIT_WORK_TREE",
 )
 """What a Git that we run under, in a hook of it, says of its own repository."""
+
+_KEPT_FROM: Final = frozenset({*_LOCAL, USER, PASSWORD})
+"""Nor does anybody's hook get our password."""
+
+
+class ProgramError(Exception):
+    """A program that it takes cannot be run."""
+
+    def __init__(self, name: str, error: OSError) -> None:
+        super().__init__(f"{name}: {error.strerror}")
 
 
 def open_client(
@@ -114,7 +133,7 @@ class _Program:
 
     def __init__(self, command: list[str], watch: Watch) -> None:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  closed with the program
-        environment = {key: value for key, value in os.environ.items() if key not in _LOCAL}
+        environment = {key: value for key, value in os.environ.items() if key not in _KEPT_FROM}
         self._watch = watch
         try:
             # A session of its own, so that it is ended with all that it has started, and cannot ask on a terminal.
@@ -124,13 +143,13 @@ class _Program:
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
                 env={**environment, **_QUIET},
-                start_new_session=sys.platform != "win32",
+                start_new_session=sys.platform != "win32" and not in_a_child,
                 bufsize=0,
             )
-        except BaseException:
+        except OSError as error:
             self._stderr.close()
-            raise
-        watch.guard(self._process)
+            raise ProgramError(command[0], error) from error
+        watch.guard(partial(kill, self._process))
         watch.at_end(self.forget)
         if self._process.stdin is None or self._process.stdout is None:
             raise AssertionError
@@ -139,7 +158,7 @@ class _Program:
     def read(self, size: int) -> bytes:
         """So many bytes, fewer at the end."""
         pieces = []
-        while size > 0 and (piece := self._out.read(size)):
+        while size > 0 and self._ready(self._out) and (piece := self._out.read(size)):
             self._watch.saw(len(piece))
             pieces.append(piece)
             size -= len(piece)
@@ -148,14 +167,26 @@ class _Program:
     def write(self, content: bytes) -> int:
         """Writes all of it."""
         left = memoryview(content)
-        while left:
-            left = left[self._in.write(left) or 0 :]
+        while left and self._ready(None, self._in):
+            left = left[self._in.write(left[:_PIECE]) or 0 :]
+            self._watch.wrote()
         return len(content)
+
+    def _ready(self, source: IO[bytes] | None, target: IO[bytes] | None = None) -> bool:
+        """True, once a pipe can be read, or written.
+
+        Raises:
+            TimeoutError: that is not within the time.
+        """
+        if sys.platform != "win32":  # there only sockets can be waited for so
+            sources, targets = [source] if source else [], [target] if target else []
+            if not any(select.select(sources, targets, [], self._watch.seconds)):
+                self._watch.expired = True
+                raise TimeoutError("it is silent")
+        return True
 
     def can_read(self) -> bool:
         """Whether something can be read now."""
-        import select  # noqa: PLC0415  as in dulwich, only where it is wanted
-
         return bool(select.select([self._out], [], [], 0)[0])
 
     def close(self) -> None:
@@ -164,7 +195,9 @@ class _Program:
             with contextlib.suppress(OSError):
                 pipe.close()
         try:
-            self._process.wait(_ENDING_SECONDS)
+            # Whoever was interrupted waits for nothing.
+            interrupted = isinstance(sys.exc_info()[1], KeyboardInterrupt)
+            self._process.wait(0 if interrupted else _ENDING_SECONDS)
         except subprocess.TimeoutExpired:
             kill(self._process)
             self._process.wait()
@@ -231,7 +264,9 @@ class _Ssh(SSHVendor):
     ) -> Any:
         """Starts a command over there."""
         seconds = max(1, int(self._watch.seconds))
-        ssh = shlex.split(os.environ.get("GIT_SSH_COMMAND") or "ssh")
+        ssh = ["ssh"]
+        if own := os.environ.get("GIT_SSH_COMMAND"):
+            ssh = ["sh", "-c", f'{own} "$@"', own]  # a shell runs it, as git has it: git(1)
         options = ["-x", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={seconds}"]
         options += ["-o", f"ServerAliveInterval={seconds}", "-o", "ControlMaster=no"]
         if protocol_version:
@@ -268,6 +303,7 @@ class _Tcp(TCPGitClient):
             (2 if protocol_version is None else protocol_version) if fetching else 0
         )
         connected = socket.create_connection((self._host, self._port), self._watch.seconds)
+        self._watch.guard(partial(connected.shutdown, socket.SHUT_RDWR))
         reader = connected.makefile("rb")
 
         def close() -> None:
@@ -305,7 +341,7 @@ class _Http(Urllib3HttpGitClient):
             "pool_manager_cls": partial(urllib3.PoolManager, retries=retries),
             "proxy_manager_cls": partial(urllib3.ProxyManager, retries=retries),
         }
-        manager = default_urllib3_manager(None, base_url=base, timeout=watch.seconds, **pools)  # type: ignore[arg-type]
+        manager: Any = default_urllib3_manager(None, base_url=base, timeout=watch.seconds, **pools)  # type: ignore[arg-type]
         super().__init__(
             base,
             pool_manager=manager,
@@ -316,6 +352,11 @@ class _Http(Urllib3HttpGitClient):
         )
         self._watch, self._shallow = watch, shallow
         watch.at_end(manager.clear)
+        for scheme, pool in (("http", HTTPConnectionPool), ("https", HTTPSConnectionPool)):
+            manager.pool_classes_by_scheme = {
+                **manager.pool_classes_by_scheme,
+                scheme: _watched_pool(pool, watch),
+            }
         request = manager.request
 
         def remembered(*arguments: Any, **options: Any) -> Any:
@@ -324,7 +365,7 @@ class _Http(Urllib3HttpGitClient):
             watch.at_end(response.close)
             return response
 
-        manager.request = remembered  # type: ignore[method-assign]
+        manager.request = remembered
 
     def _http_request(
         self,
@@ -339,9 +380,28 @@ class _Http(Urllib3HttpGitClient):
     def _smart_request(
         self, service: str, url: str, data: bytes | Iterator[bytes] | None
     ) -> tuple[Any, Callable[[int], bytes]]:
-        if service == "git-receive-pack" and self._shallow and data is not None:
-            data = chain(self._shallow, [data] if isinstance(data, bytes) else data)
+        if service == "git-receive-pack" and data is not None:
+            pieces = [data] if isinstance(data, bytes) else data
+            data = map(self._passed_on, chain(self._shallow or (), pieces))
         return super()._smart_request(service, url, data)
+
+    def _passed_on(self, piece: bytes) -> bytes:
+        self._watch.wrote()
+        return piece
+
+
+def _watched_pool(pool: type[HTTPConnectionPool], watch: Watch) -> type[HTTPConnectionPool]:
+    """A pool of connections that are cut if the remote is silent, however it drips."""
+
+    class Connection(pool.ConnectionCls):  # type: ignore[name-defined, misc]
+        """One of them."""
+
+        def connect(self) -> None:
+            """Connects."""
+            super().connect()
+            watch.guard(partial(self.sock.shutdown, socket.SHUT_RDWR))
+
+    return type(pool.__name__, (pool,), {"ConnectionCls": Connection})
 
 
 def _announcing(client: Any, shallow: list[bytes] | None) -> GitClient:
@@ -375,8 +435,6 @@ def _told(proto: Protocol, cmd: bytes, shallow: list[bytes] | None) -> Protocol:
 
 
 def _has_more(connected: socket.socket) -> bool:
-    import select  # noqa: PLC0415  as in dulwich, only where it is wanted
-
     return bool(select.select([connected], [], [], 0)[0])
 
 

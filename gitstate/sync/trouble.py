@@ -12,6 +12,7 @@ from dulwich.client import HTTPProxyUnauthorized, HTTPUnauthorized
 from dulwich.errors import NotGitRepository, SendPackError
 
 from gitstate.errors import StateRemoteError
+from gitstate.sync.transport import ProgramError
 from gitstate.sync.watch import TooMuchError
 
 if TYPE_CHECKING:
@@ -70,7 +71,15 @@ _TYPES: Final[tuple[tuple[tuple[type[BaseException], ...], _Kind], ...]] = (
     ((NotGitRepository,), _NOT_FOUND),
     ((SendPackError,), _REFUSED),
     ((TooMuchError, MemoryError, ssl.SSLError), _PROTOCOL),
-    ((urllib3.exceptions.NewConnectionError, socket.gaierror, ConnectionError), _UNREACHABLE),
+    (
+        (
+            urllib3.exceptions.NewConnectionError,
+            socket.gaierror,
+            ConnectionError,
+            ProgramError,
+        ),
+        _UNREACHABLE,
+    ),
     ((TimeoutError, urllib3.exceptions.TimeoutError), _TIMEOUT),
 )
 """What an error is, told by its type, or by that of what it is about; the more certain first."""
@@ -83,11 +92,13 @@ _SAID: Final = (
     (
         re.compile(
             r"not appear to be a git repository|not a git repository|invalid gitfile|repository not (found|exported)"
-            r"|no such (file|repository)|dubious ownership"
+            r"|no such (file|repository)"
         ),
         _NOT_FOUND,
     ),
     (re.compile(r"unexpected http resp 40[137]"), _AUTH),
+    (re.compile(r"dubious ownership|insufficient permission"), _REFUSED),
+    (re.compile(r"command not found|: not found"), _UNREACHABLE),
     (re.compile(r"timed out|timeout"), _TIMEOUT),
     (
         re.compile(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import subprocess
@@ -59,15 +60,23 @@ class Watch:
         def watched(content: bytes) -> int | None:
             """As it would write by itself."""
             written = write(content)
-            self._last = time.monotonic()
+            self.wrote()
             return written
 
         return watched
 
     def answered(self, most: int = MOST_SAID) -> None:
-        """Notes that the remote has told what it has. What comes behind that may take longer, and `most` bytes."""
+        """Notes that the remote has told what it has. What comes behind that may take longer, and `most` bytes.
+
+        Until something is written it is our turn, whose time is nobody's silence.
+        """
         self._left = most
         self._end = time.monotonic() + LONGEST_SECONDS
+        self._last = math.inf
+
+    def wrote(self) -> None:
+        """Notes that the remote has taken something, and is to answer."""
+        self._last = time.monotonic()
 
     def saw(self, count: int) -> None:
         """Notes that the remote has said so many bytes.
@@ -84,8 +93,8 @@ class Watch:
             self.expired = True
             raise TimeoutError("it takes too long")
 
-    def guard(self, program: subprocess.Popen[bytes]) -> None:
-        """Kills a program that was started for the contact, and all that it has started, if it is silent."""
+    def guard(self, end: Callable[[], None]) -> None:
+        """Has `end` called, from another thread, if the remote is silent; it ends what waits for it."""
 
         def wait() -> None:
             """Until it is done, or too late."""
@@ -93,10 +102,13 @@ class Watch:
                 now = time.monotonic()
                 if now - self._last > self.seconds or now > self._end:
                     self.expired = True
-                    kill(program)
+                    with contextlib.suppress(OSError):
+                        end()
                     return
 
-        threading.Thread(target=wait, name="gitstate-watch", daemon=True).start()
+        # While the interpreter ends there are no more threads: then each single wait has its limit, and not their sum.
+        with contextlib.suppress(RuntimeError):
+            threading.Thread(target=wait, name="gitstate-watch", daemon=True).start()
 
     def at_end(self, ending: Callable[[], None]) -> None:
         """Has `ending` called when the contact is over, which lets go of what it took."""
@@ -110,10 +122,10 @@ class Watch:
                 self._endings.pop()()
 
 
-def kill(program: subprocess.Popen[bytes]) -> None:
-    """Ends a program that has a session of its own, and what it has started."""
+def kill(program: subprocess.Popen[Any]) -> None:
+    """Ends a program, and if it has a session of its own what it has started, too."""
     with contextlib.suppress(OSError):
-        if sys.platform == "win32":
-            program.kill()
-        else:
+        if sys.platform != "win32" and os.getpgid(program.pid) == program.pid:
             os.killpg(program.pid, signal.SIGKILL)
+        else:
+            program.kill()

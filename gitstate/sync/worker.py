@@ -56,6 +56,7 @@ class Worker:
         # All guarded by `_changed`. When each remote is to be tried, and how often it has failed.
         self._due: dict[str, float] = {}
         self._failures: dict[str, int] = {}
+        self._names: set[str] = set()
         self._pushing: str | None = None
         self._hurry = False
 
@@ -66,30 +67,49 @@ class Worker:
             self._policy = policy
             # One that fails is not tried sooner for that.
             self._due.setdefault("", soon)
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name=f"gitstate-push {self._path.name}", daemon=True
-                )
-                self._thread.start()
+            self._start()
             self._changed.notify_all()
 
+    def _start(self) -> None:
+        if self._thread is None:
+            thread = threading.Thread(
+                target=self._run, name=f"gitstate-push {self._path.name}", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError as error:  # too many of them, or the interpreter is on its way out
+                _log.warning("%s is not pushed now: %s", self._path, error)
+            else:
+                self._thread = thread
+
     def drain(self, seconds: float) -> bool:
-        """Whether everything was pushed within so many seconds; a remote that fails is not waited for."""
+        """Whether everything was pushed within so many seconds; a remote that has failed is not waited for."""
         end = time.monotonic() + seconds
         with self._changed:
+            if self._due:
+                self._start()
             self._hurry = True
             self._changed.notify_all()
-            while self._due and (left := end - time.monotonic()) > 0:
+            while self._fresh() and self._thread and (left := end - time.monotonic()) > 0:
                 self._changed.wait(left)
             self._hurry = False
-            return not self._due and not self._failures
+            return not self._due
+
+    def _fresh(self) -> bool:
+        """Whether something is due that has not failed yet; who holds the condition asks."""
+        due = (self._due.keys() | self._names if "" in self._due else self._due.keys()) - {""}
+        return any(not self._failures.get(name) for name in due) or (
+            "" in self._due and not self._names
+        )
 
     def activity(self, name: str) -> Activity:
         """What it is at with a remote."""
         with self._changed:
             if name in self._due and self._failures.get(name) and self._pushing != name:
                 return "waiting"
-            return "pushing" if self._due else "idle"
+            if self._pushing == name or name in self._due or "" in self._due:
+                return "pushing"
+            return "idle"
 
     def _run(self) -> None:
         while True:
@@ -99,36 +119,37 @@ class Worker:
                     self._changed.notify_all()
                     return
                 wait = min(self._due.values()) - time.monotonic()
-                if wait > 0 and not self._hurry:
+                if wait > 0 and not (self._hurry and self._fresh()):
                     self._changed.wait(wait)
                     continue
-                hurry, policy = self._hurry, self._policy
+                policy = self._policy
             if policy is None:
                 raise AssertionError
             try:
-                self._push_all(policy, hurry=hurry)
+                self._push_all(policy)
             except Exception as error:  # noqa: BLE001  a thread that ends unsaid would look like one that works
                 _log.warning("automatic pushing of %s ended: %s", self._path, error)
                 with self._changed:
                     self._due.clear()
 
-    def _push_all(self, policy: Policy, *, hurry: bool) -> None:
+    def _push_all(self, policy: Policy) -> None:
         courier = Courier(Writer(open_store(self._path), policy))
         now = time.monotonic()
         with self._changed:
             fresh = self._due.pop("", None) is not None
-            due = {name for name, at in self._due.items() if at <= now or hurry}
+            due = {name for name, at in self._due.items() if at <= now}
         names = {remote.name for remote in courier.automatic()}
         with self._changed:
+            self._names = names
             for gone in self._due.keys() - names:
                 del self._due[gone]
             # A remote that failed has a time of its own.
             new = {name for name in names if fresh and name not in self._due}
             self._due |= dict.fromkeys(new, now)
         for name in sorted(names & (due | new)):
-            self._push(courier, name, hurry=hurry)
+            self._push(courier, name)
 
-    def _push(self, courier: Courier, name: str, *, hurry: bool) -> None:
+    def _push(self, courier: Courier, name: str) -> None:
         with self._changed:
             self._pushing = name
         again: float | None = None
@@ -143,10 +164,6 @@ class Worker:
                 self._due.pop(name, None)
             else:
                 self._due[name] = time.monotonic() + again
-                if hurry:
-                    del self._due[
-                        name
-                    ]  # who waits for us does not wait for that; the next commit tries again
             self._changed.notify_all()
 
     def _retry_seconds(self, name: str, error: StateError) -> float:
