@@ -15,7 +15,7 @@ from servers import Server
 
 from gitstate import PipelineState, StateRemoteError
 
-TIMEOUT = 3.0
+TIMEOUT = 1.5
 SLACK = 12.0
 """Seconds that a loaded machine may take beside the timeout: whoever hangs takes for ever."""
 

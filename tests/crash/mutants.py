@@ -511,12 +511,12 @@ MUTANTS: Final = {
     ),
     "Git is told where history is to end before it does": Mutant(
         "retention.py",
-        "                done = not planned.versions or",
+        "                done = last < planned.versions.start or",
         "                if planned.versions:\n"
         "                    head = self._store.reader.refs()[BRANCH]\n"
         "                    end = self._store.chain.at(head, planned.versions.stop)\n"
         "                    self._store.repository.shallow.write({end.id})\n"
-        "                done = not planned.versions or",
+        "                done = last < planned.versions.start or",
         EXPLORER,
         _explored("prunes"),
     ),
