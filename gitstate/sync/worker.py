@@ -62,11 +62,12 @@ class Worker:
 
     def wake(self, policy: Policy) -> None:
         """Has what was committed pushed soon, by a handle's `policy`."""
-        soon = time.monotonic() + _BATCH_SECONDS
         with self._changed:
             self._policy = policy
+            if "" in self._due and self._thread:
+                return  # it goes with those before; to wake the thread would cost each transaction a switch to it
             # One that fails is not tried sooner for that.
-            self._due.setdefault("", soon)
+            self._due[""] = time.monotonic() + _BATCH_SECONDS
             self._start()
             self._changed.notify_all()
 
