@@ -23,11 +23,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 # Of each workload.
-STATES, RECOVERIES = 400, 50
+STATES, RECOVERIES = 260, 40
 STATES_OF_FIRST_WRITES = 880
-"""That a first state file has lost its name, and nothing else has, is so rare that 400 states may miss it."""
+"""That a first state file has lost its name, and nothing else has, is so rare that fewer states may miss it."""
 
-LEAST_STATES = 330
+LEAST_STATES = 200
 """What every workload has; the shortest have not many more."""
 
 LONG_STATES, LONG_RECOVERIES = 13_000, 1_500
