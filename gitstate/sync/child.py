@@ -22,7 +22,7 @@ from gitstate.registry import open_store
 from gitstate.remotes import Remote
 from gitstate.repository import BRANCH
 from gitstate.repository.indexing import Limits, index_pack
-from gitstate.sync import transport
+from gitstate.sync import program
 from gitstate.sync.contact import StopExchangeError, speak
 from gitstate.sync.fetch import Request
 from gitstate.sync.inspection import Inspection
@@ -177,7 +177,7 @@ class _Fetching:
 def main() -> None:
     """Fetches what the parent asks for."""
     order = json.loads(sys.stdin.buffer.readline())
-    transport.in_a_child = True
+    program.in_a_child = True
     # That was for this interpreter to find what its parent finds, and is nothing to what it starts.
     os.environ.pop("PYTHONPATH", None)
     if order["python_path"] is not None:

@@ -62,9 +62,8 @@ def speak(
         raise
     except (StateError, StopExchangeError, ProgressError):
         raise
-    except (
-        Exception
-    ) as error:  # dulwich raises whatever a hostile answer makes it trip over (PITFALLS D9)
+    except Exception as error:
+        # dulwich raises whatever a hostile answer makes it trip over (PITFALLS D9).
         raise translate(error, remote, watch, " ".join(said)) from error
     finally:
         watch.over()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gitstate.errors import StateRemoteError
+from gitstate.sync.environment import PASSWORD, USER, for_git
 from gitstate.sync.watch import kill
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
     from gitstate.sync.address import Address
 
-USER: Final = "GITSTATE_REMOTE_USER"
-PASSWORD: Final = "GITSTATE_REMOTE_PASSWORD"  # noqa: S105  the variable's name
 _TELLING_SECONDS: Final = 5.0
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
@@ -108,9 +107,8 @@ def _helper(verb: str, fields: dict[str, str], seconds: float) -> Credentials | 
     # A line break in a value would be a field of its own: CVE-2020-5260.
     if program is None or any(_CONTROL.search(value) for value in fields.values()):
         return None
-    # Nobody is there to be asked; and the hidden repository's own config is not to be obeyed (PITFALLS D25).
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_DIR")}
-    environment |= {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "SSH_ASKPASS": ""}
+    # The hidden repository's own config is not to be obeyed (PITFALLS D25).
+    environment = {**for_git(), "GIT_ASKPASS": "", "SSH_ASKPASS": ""}
     described = "".join(f"{key}={value}\n" for key, value in fields.items()) + "\n"
     try:
         asked = subprocess.Popen(  # noqa: S603  the user's own git

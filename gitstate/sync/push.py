@@ -331,9 +331,8 @@ class Push:
             return  # it has newer versions, and what it was known to have besides
         # One whose history begins later than ours lacks what is before, for good: it counts as one that has nothing.
         oldest = self._store.chain.oldest()
-        kept = (
-            at is not None and self._relation.serial_of(at) >= oldest
-        )  # what is not kept cannot be named
+        # And what is not kept here cannot be named.
+        kept = at is not None and self._relation.serial_of(at) >= oldest
         known = at if kept and self._begins <= oldest else None
         if self._refs.get(ref) == known:
             return

@@ -95,6 +95,7 @@ def telling(progress: Callable[[Progress], None] | None) -> ProgressCallback:
     """A callback that tells `progress`, if there is one."""
 
     def tell(phase: str, done: int, total: int | None) -> None:
+        """Tells it."""
         if progress is not None:
             try:
                 progress(Progress(phase, done, total))

@@ -6,15 +6,11 @@ dulwich by itself waits for ever (PITFALLS D22), pushes a shallow history withou
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import shlex
 import shutil
 import socket
-import subprocess
-import sys
-import tempfile
 from functools import partial
 from itertools import chain
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -33,53 +29,19 @@ from dulwich.protocol import Protocol
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from gitstate.errors import StateRemoteError
-from gitstate.sync.credentials import PASSWORD, USER
-from gitstate.sync.watch import Watch, kill
+from gitstate.sync.program import Late, Program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from gitstate.sync.address import Address
     from gitstate.sync.credentials import Credentials
+    from gitstate.sync.watch import Watch
 
 _Connection = tuple[Protocol, "Callable[[], bool]", "IO[bytes] | None"]
 
 TAKE_BOUNDARY: Final = b"git -c receive.shallowUpdate=true receive-pack"
 """What asks the other side to take a history whose beginning is not there (PITFALLS G4)."""
-
-_ENDING_SECONDS: Final = 5.0
-_PIECE: Final = 4096
-"""Bytes that a pipe which can be written takes at once: POSIX, PIPE_BUF is at most that."""
-
-in_a_child = False
-"""Whether this process is one that fetches: then what it starts ends with it, and needs no session of its own."""
-
-_LOCAL: Final = (
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_COMMON_DIR",
-    "GIT_CONFIG",
-    "GIT_CONFIG_COUNT",
-    "GIT_CONFIG_PARAMETERS",
-    "GIT_DIR",
-    "GIT_INDEX_FILE",
-    "GIT_NAMESPACE",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_PREFIX",
-    "GIT_QUARANTINE_PATH",
-    "GIT_SHALLOW_FILE",
-    "GIT_WORK_TREE",
-)
-"""What a Git that we run under, in a hook of it, says of its own repository."""
-
-_KEPT_FROM: Final = frozenset({*_LOCAL, USER, PASSWORD})
-"""Nor does anybody's hook get our password."""
-
-
-class ProgramError(Exception):
-    """A program that it takes cannot be run."""
-
-    def __init__(self, name: str, error: OSError) -> None:
-        super().__init__(f"{name}: {error.strerror}")
 
 
 def open_client(
@@ -124,107 +86,6 @@ def open_client(
             return _Http(address, watch, credentials, shallow, **common)
 
 
-_QUIET: Final = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_PROTOCOL": "version=2"}
-"""Nobody is there to be asked, what is complained of is read by us, and `upload-pack` need not list all refs."""
-
-
-class _Program:
-    """A program at the other end of two pipes. What it complains of goes to a file, which cannot fill up."""
-
-    def __init__(self, command: list[str], watch: Watch) -> None:
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  closed with the program
-        environment = {key: value for key, value in os.environ.items() if key not in _KEPT_FROM}
-        self._watch = watch
-        try:
-            # A session of its own, so that it is ended with all that it has started, and cannot ask on a terminal.
-            self._process = subprocess.Popen(  # noqa: S603  the user's own git or ssh
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._stderr,
-                env={**environment, **_QUIET},
-                start_new_session=sys.platform != "win32" and not in_a_child,
-                bufsize=0,
-            )
-        except OSError as error:
-            self._stderr.close()
-            raise ProgramError(command[0], error) from error
-        watch.guard(partial(kill, self._process))
-        watch.at_end(self.forget)
-        if self._process.stdin is None or self._process.stdout is None:
-            raise AssertionError
-        self._in, self._out = self._process.stdin, self._process.stdout
-
-    def read(self, size: int) -> bytes:
-        """So many bytes, fewer at the end."""
-        pieces = []
-        while size > 0 and self._ready(self._out) and (piece := self._out.read(size)):
-            self._watch.saw(len(piece))
-            pieces.append(piece)
-            size -= len(piece)
-        return b"".join(pieces)
-
-    def write(self, content: bytes) -> int:
-        """Writes all of it."""
-        left = memoryview(content)
-        while left and self._ready(None, self._in):
-            left = left[self._in.write(left[:_PIECE]) or 0 :]
-            self._watch.wrote()
-        return len(content)
-
-    def _ready(self, source: IO[bytes] | None, target: IO[bytes] | None = None) -> bool:
-        """True, once a pipe can be read, or written.
-
-        Raises:
-            TimeoutError: that is not within the time.
-        """
-        if sys.platform != "win32":  # there only sockets can be waited for so
-            sources, targets = [source] if source else [], [target] if target else []
-            if not any(select.select(sources, targets, [], self._watch.seconds)):
-                self._watch.expired = True
-                raise TimeoutError("it is silent")
-        return True
-
-    def can_read(self) -> bool:
-        """Whether something can be read now."""
-        return bool(select.select([self._out], [], [], 0)[0])
-
-    def close(self) -> None:
-        """Ends it."""
-        for pipe in (self._in, self._out):
-            with contextlib.suppress(OSError):
-                pipe.close()
-        try:
-            # Whoever was interrupted waits for nothing.
-            interrupted = isinstance(sys.exc_info()[1], KeyboardInterrupt)
-            self._process.wait(0 if interrupted else _ENDING_SECONDS)
-        except subprocess.TimeoutExpired:
-            kill(self._process)
-            self._process.wait()
-
-    def complaints(self) -> list[bytes]:
-        """The lines that it has said beside; it is ended for that."""
-        self.close()
-        self._stderr.seek(0)
-        return self._stderr.readlines()
-
-    def forget(self) -> None:
-        """Ends it, and lets go of what it has said."""
-        self.close()
-        self._stderr.close()
-
-
-class _Late:
-    """What a program complains of, asked for when it has ended."""
-
-    def __init__(self, program: _Program) -> None:
-        self._program = program
-
-    def readlines(self) -> list[bytes]:
-        """The lines of it."""
-        return self._program.complaints()
-
-
 class _Folder(SubprocessGitClient):
     """A repository on this machine, by way of the `git` program."""
 
@@ -242,9 +103,9 @@ class _Folder(SubprocessGitClient):
             command = ["git", "receive-pack"]
         if cmd == b"upload-pack":
             command = ["git", "upload-pack"]
-        program = _Program([*command, place], self._watch)
+        program = Program([*command, place], self._watch)
         proto = Protocol(program.read, program.write, program.close)
-        return _told(proto, cmd, self._shallow), program.can_read, _Late(program)  # type: ignore[return-value]
+        return _told(proto, cmd, self._shallow), program.can_read, Late(program)  # type: ignore[return-value]
 
 
 class _Ssh(SSHVendor):
@@ -274,17 +135,17 @@ class _Ssh(SSHVendor):
         if port:
             options += ["-p", str(port)]
         login = f"{username}@{host}" if username else host
-        program = _Program([*ssh, *options, "--", login, os.fsdecode(command)], self._watch)
+        program = Program([*ssh, *options, "--", login, os.fsdecode(command)], self._watch)
         return _Remote(program)
 
 
 class _Remote:
     """A program over there, as dulwich's ssh client wants it."""
 
-    def __init__(self, program: _Program) -> None:
+    def __init__(self, program: Program) -> None:
         self.read, self.write, self.close = program.read, program.write, program.close
         self.can_read = program.can_read
-        self.stderr = _Late(program)
+        self.stderr = Late(program)
 
 
 class _Tcp(TCPGitClient):

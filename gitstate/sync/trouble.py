@@ -12,7 +12,7 @@ from dulwich.client import HTTPProxyUnauthorized, HTTPUnauthorized
 from dulwich.errors import NotGitRepository, SendPackError
 
 from gitstate.errors import StateRemoteError
-from gitstate.sync.transport import ProgramError
+from gitstate.sync.program import ProgramError
 from gitstate.sync.watch import TooMuchError
 
 if TYPE_CHECKING:
@@ -115,21 +115,16 @@ def translate(
     error: BaseException, remote: Remote, watch: Watch | None = None, said: str = ""
 ) -> StateRemoteError:
     """The error that `error` is to a user, with what the other side has `said`; no secret is in it."""
-    if isinstance(error, StateRemoteError):
-        error.remote = error.remote or remote.name
-        return error
     kind = _TIMEOUT if watch is not None and watch.expired else _kind_of(error, said)
     words = quoted(said or _words_of(error))
     advice = _AUTH_BY_HTTP if kind is _AUTH and remote.url.startswith("http") else kind.advice
-    made = StateRemoteError(
+    return StateRemoteError(
         f"{remote.name} {kind.what}: {remote.url}{': ' + words if words else ''}. Nothing was changed here, and nothing is"
         f" lost. {advice}",
         remote=remote.name,
         url=remote.url,
         code=kind.code,
     )
-    made.__cause__ = error
-    return made
 
 
 def quoted(text: str) -> str:

@@ -1,7 +1,7 @@
 """Worker: pushes by itself what transactions commit, to the remotes that were added with `push="auto"`.
 
-It runs in a thread of its own, only while there is something to push: no transaction waits for it, or fails by it. Several
-commits go in one push. A remote that fails is tried again, later each time. Where the process ends before, the next one
+It runs in a thread of its own, only while there is something to push, and holds the state's lock only to note what has
+arrived. Several commits go in one push. A remote that fails is tried again, later each time. Where the process ends before, the next one
 that commits pushes all of it.
 """
 
@@ -191,8 +191,11 @@ _workers = _Workers()
 
 def worker_of(path: Path) -> Worker:
     """The worker of the state at `path` in this process."""
+    key = os.fspath(path)
     with _workers.lock:
-        return _workers.by_path.setdefault(os.fspath(path), Worker(path))
+        if key not in _workers.by_path:  # most often it is: this is behind every commit
+            _workers.by_path[key] = Worker(path)
+        return _workers.by_path[key]
 
 
 @atexit.register
