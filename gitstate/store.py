@@ -172,7 +172,7 @@ class Store:
                 until the state is opened again.
             StateConflictError: the state file was edited since `found`, or the lock was lost; nothing has happened.
         """
-        self._ensure_store(settings)
+        self.ensure(settings)
         ledger = self._ledger
         self.file.settle(found)
         kept = draft.head is not None and draft.head.blob == found.blob
@@ -200,19 +200,29 @@ class Store:
             StateWriteError: the disk refused; nothing was changed.
             StateConflictError: the lock was lost; nothing was changed.
         """
-        self._ensure_store(settings)
+        self.ensure(settings)
         self._refuse_lost_lock()
         sequence = self._ledger.journal.next_sequence
         self._ledger.note(Record(sequence, draft.objects, draft.refs))
         self._note_size()
 
     def ensure(self, settings: Settings | None) -> None:
-        """Makes the store if there is none. Under the lock.
+        """Makes the store if there is none, and stores `settings` that differ. Under the lock.
 
         Raises:
-            StateWriteError: the disk refused; there is no store.
+            StateWriteError: the disk refused; there is no store, or it has the old settings.
         """
-        self._ensure_store(settings)
+        if not self._ledger.opened:
+            self.layout.create(settings or DEFAULT_SETTINGS)
+            with self._refused_store():
+                self._recovery.attach()
+        elif settings is not None and settings != self._recovery.settings:
+            safe = "The state, its history and its settings are untouched."
+            with files.Refused(
+                StateWriteError, "cannot store the settings", self.layout.store, safe
+            ):
+                self.layout.store_settings(settings)
+            self._recovery.settings = settings
 
     def settle(self) -> None:
         """Makes what was noted durable, and puts everything in place. Under the lock.
@@ -396,19 +406,6 @@ class Store:
             pass
 
     # -- committing ----------------------------------------------------------------------------------------------
-
-    def _ensure_store(self, settings: Settings | None) -> None:
-        if not self._ledger.opened:
-            self.layout.create(settings or DEFAULT_SETTINGS)
-            with self._refused_store():
-                self._recovery.attach()
-        elif settings is not None and settings != self._recovery.settings:
-            safe = "The state, its history and its settings are untouched."
-            with files.Refused(
-                StateWriteError, "cannot store the settings", self.layout.store, safe
-            ):
-                self.layout.store_settings(settings)
-            self._recovery.settings = settings
 
     def _refused_store(self) -> contextlib.AbstractContextManager[None]:
         safe = "Nothing was changed."

@@ -158,11 +158,8 @@ class Pull:
     def _taken_in(self) -> Iterator[None]:
         """Has the fetched objects in the repository for a block, and for good if that ends well."""
         pack, repository = self._fetched.pack, self._store.repository
-        with self._writer.alone("pull", self._writer.policy.timeout):
-            self._store.ensure(self._writer.policy.settings)
-            if self._adds:
-                known = self._store.layout.remotes()
-                self._store.layout.store_remotes({**known, self._remote.name: self._remote})
+        if self._adds:
+            self._add()
         if pack is None:
             yield
             return
@@ -175,6 +172,14 @@ class Pull:
                 # Nor may Git take it, as long as what leads to it is in the journal alone: whoever packs next releases it.
                 if self._is_in_place():
                     repository.release_packs()
+
+    def _add(self) -> None:
+        """Makes the store, and stores the remote in it: from here on another clone goes on where this one is interrupted."""
+        policy, store = self._writer.policy, self._store
+        with self._writer.alone("clone", policy.timeout):
+            store.ensure(policy.settings)
+            known = store.layout.remotes()
+            store.layout.store_remotes({**known, self._remote.name: self._remote})
 
     def _is_in_place(self) -> bool:
         """Whether the refs are where the record has put them, or there is none."""
@@ -236,6 +241,8 @@ class Pull:
         here = self._store.repository
         refs = self._history.refs
         fresh = {name: refs[name] for name in _LISTS if name in refs and not here.has(refs[name])}
+        if not fresh:
+            return
         with contextlib.closing(Repository(self._fetched.place, self._lent)) as quarantined:
             try:
                 self._refuse_large(quarantined, fresh.values())
