@@ -43,7 +43,7 @@ from gitstate.repository import Repository
 from gitstate.repository.frame import Fault, content_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from gitstate.files import Identity
@@ -226,7 +226,7 @@ class Layout:
             # How many versions are to be kept is lost, and must not be fewer.
             yield Fault(path, "the settings cannot be read", _settings(Settings(None)))
         try:
-            self._stored_remotes()
+            remotes.read(self.store)
         except StateReadError as error:
             if error.code != "remotes-damaged":
                 raise
@@ -271,7 +271,7 @@ class Layout:
         if not self.exists():
             return {}
         self.check()
-        return self._stored_remotes()
+        return remotes.read(self.store)
 
     def pushes_by_itself(self) -> bool:
         """Whether a remote is to get every version without being pushed to; cheap, as it is asked behind every commit."""
@@ -288,30 +288,6 @@ class Layout:
                 self._automatic = False
             self._seen_remotes = at
         return self._automatic
-
-    def _stored_remotes(self) -> dict[str, Remote]:
-        path = self.store / remotes.FILE
-        try:
-            return remotes.decode(files.read(path)[0])
-        except FileNotFoundError:
-            return {}
-        except (IsADirectoryError, ValueError) as error:
-            raise StateReadError(
-                f"the list of remotes cannot be read ({error}): {path}. The state and its history are untouched; nothing is"
-                " pruned meanwhile. Mend that file, or delete it and add the remotes again.",
-                path=path,
-                code="remotes-damaged",
-            ) from error
-        except OSError as error:
-            raise store_unreadable(self.store, error) from error
-
-    def store_remotes(self, known: Mapping[str, Remote]) -> None:
-        """Stores the remotes, durably.
-
-        Raises:
-            OSError: the disk refused; the old ones are as they were.
-        """
-        files.replace(self.store / remotes.FILE, remotes.encode(known))
 
     def store_settings(self, settings: Settings) -> None:
         """Stores `settings`, durably.

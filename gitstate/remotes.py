@@ -14,8 +14,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from gitstate import files
+from gitstate.errors import StateReadError, StateRemoteError, store_unreadable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 FILE: Final = "remotes.json"
 DEFAULT_TIMEOUT: Final = 30.0
@@ -52,6 +56,49 @@ def tracking_ref(name: str) -> str:
 def is_name(name: object) -> bool:
     """Whether a remote may be called so: it is a part of a ref's name, and of a file's."""
     return isinstance(name, str) and bool(_NAME.fullmatch(name))
+
+
+def read(store: Path) -> dict[str, Remote]:
+    """The remotes that are stored in `store`, by their names.
+
+    Raises:
+        StateReadError: they cannot be read; code `"remotes-damaged"` where the file is none of ours.
+    """
+    path = store / FILE
+    try:
+        return decode(files.read(path)[0])
+    except FileNotFoundError:
+        return {}
+    except (IsADirectoryError, ValueError) as error:
+        raise StateReadError(
+            f"the list of remotes cannot be read ({error}): {path}. The state and its history are untouched; nothing is"
+            " pruned meanwhile. Mend that file, or delete it and add the remotes again.",
+            path=path,
+            code="remotes-damaged",
+        ) from error
+    except OSError as error:
+        raise store_unreadable(store, error) from error
+
+
+def write(store: Path, remotes: Mapping[str, Remote]) -> None:
+    """Stores the remotes in `store`, durably.
+
+    Raises:
+        OSError: the disk refused; the old ones are as they were.
+    """
+    files.replace(store / FILE, encode(remotes))
+
+
+def unknown(name: str, remotes: Mapping[str, Remote], state: Path) -> StateRemoteError:
+    """What to raise where none of the `remotes` is called so."""
+    others = ", ".join(sorted(remotes)) or "none so far"
+    return StateRemoteError(
+        f"no remote is called {name!r}; there is {others}: {state}. Nothing was changed."
+        " state.remotes.add(name, url) adds one.",
+        remote=str(name),
+        path=state,
+        code="no-such-remote",
+    )
 
 
 def encode(remotes: Mapping[str, Remote]) -> bytes:

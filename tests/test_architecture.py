@@ -12,9 +12,9 @@ import gitstate
 PACKAGE = Path(gitstate.__file__).parent
 
 ROWS = [
-    {"errors", "pointer", "trailers", "difference", "finding", "first_use", "remotes", "due"},
+    {"errors", "pointer", "trailers", "difference", "finding", "first_use", "due"},
     {"codec", "diff", "files", "flock"},
-    {"schema", "queue", "legacy", "generations", "part", "record"},
+    {"schema", "queue", "legacy", "generations", "part", "record", "remotes"},
     {"large"},
     {"journal", "lock", "repository", "swap"},
     {"draft", "jsonl", "layout", "ledger"},

@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from gitstate import files
+from gitstate import files, remotes
 from gitstate.errors import StateRemoteError, StateWriteError
 from gitstate.remotes import DEFAULT_TIMEOUT, PushMode, Remote, is_name, is_timeout, tracking_ref
 from gitstate.sync.address import parse
@@ -101,12 +101,7 @@ class Remotes:
         """
         with self._changing() as known:
             if known.pop(name, None) is None:
-                raise StateRemoteError(
-                    f"no remote is called {name!r}: {self._layout.state}. Nothing was changed.",
-                    remote=str(name),
-                    path=self._layout.state,
-                    code="no-such-remote",
-                )
+                raise remotes.unknown(name, known, self._layout.state)
             self._forget(name)
 
     def _forget(self, name: str) -> None:
@@ -133,4 +128,4 @@ class Remotes:
                 with files.Refused(
                     StateWriteError, "cannot store the remotes", self._layout.store, safe
                 ):
-                    self._layout.store_remotes(known)
+                    remotes.write(self._layout.store, known)

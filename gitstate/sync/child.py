@@ -201,10 +201,10 @@ def main() -> None:
 
 def _local(request: Request) -> tuple[Callable[[str], bool], Callable[[str], Raw]]:
     """Whether an object is here, with all that it leads to; and what gives it."""
-    store = open_store(Path(request.state or os.devnull))
-    repository = store.repository
     if request.state is None:
-        return (lambda _: False), repository.raw
+        return (lambda _: False), _nothing
+    store = open_store(Path(request.state))
+    repository = store.repository
     refs = store.reader.refs(recover=False)
     head = refs.get(BRANCH)
     named = set(refs.values())
@@ -226,6 +226,10 @@ def _local(request: Request) -> tuple[Callable[[str], bool], Callable[[str], Raw
         return any(store.chain.descends(tip, object_id) for tip in trails)
 
     return has, repository.raw
+
+
+def _nothing(object_id: str) -> Raw:
+    raise AssertionError(object_id)  # only what is here is read, and nothing is
 
 
 def _limit() -> None:

@@ -16,7 +16,7 @@ from gitstate.repository import BRANCH
 from gitstate.sync.address import parse
 from gitstate.sync.fetch import Request, fetch
 from gitstate.sync.pull import Pull
-from gitstate.sync.report import ProgressError, telling
+from gitstate.sync.report import telling
 from gitstate.sync.watch import LONGEST_SECONDS
 
 if TYPE_CHECKING:
@@ -48,40 +48,38 @@ def clone(
     remote = Remote(ORIGIN, parse(url).url, timeout=float(timeout))
     layout = writer.store.layout
     if os.path.lexists(layout.state) or BRANCH in writer.store.reader.refs():
-        raise StateRemoteError(
+        raise _refusal(
+            remote,
+            layout.state,
             f"there is a state already: {layout.state}. Nothing was changed. Clone to another place; or, where it has the"
             " same history, state.remotes.add() and state.pull().",
-            remote=ORIGIN,
-            url=remote.url,
-            path=layout.state,
-            code="clone-exists",
+            "clone-exists",
         )
     configured = layout.remotes().get(ORIGIN)
     if configured is not None and configured.url != remote.url:
-        raise StateRemoteError(
+        raise _refusal(
+            remote,
+            layout.state,
             f"a remote is called {ORIGIN!r} here already, at {configured.url}: {layout.state}. Nothing was changed. Remove it"
             " first, or clone to another place.",
-            remote=ORIGIN,
-            url=remote.url,
-            path=layout.state,
-            code="clone-exists",
+            "clone-exists",
         )
     refused = files.Refused(StateWriteError, "cannot clone", layout.state, "Nothing was changed.")
-    with refused, _beside(layout.state) as place:
+    with telling(progress) as tell, refused, _beside(layout.state) as place:
         request = Request(None, layout.state.name, archive=True, allow_nan=writer.policy.allow_nan)
-        try:
-            fetched = fetch(remote, request, place, telling(progress))
-        except ProgressError as error:
-            raise (error.__cause__ or error) from None
+        fetched = fetch(remote, request, place, tell)
         if fetched.history.head is None:
-            raise StateRemoteError(
+            raise _refusal(
+                remote,
+                layout.state,
                 f"there is no history of a state yet at {remote.url}. Nothing was changed. Push one to it first.",
-                remote=ORIGIN,
-                url=remote.url,
-                path=layout.state,
-                code="remote-empty",
+                "remote-empty",
             )
         Pull(writer, remote, fetched, adds=True).run()
+
+
+def _refusal(remote: Remote, state: Path, why: str, code: str) -> StateRemoteError:
+    return StateRemoteError(why, remote=remote.name, url=remote.url, path=state, code=code)
 
 
 @contextlib.contextmanager

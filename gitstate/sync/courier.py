@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Final
 
-from gitstate import files
+from gitstate import files, remotes
 from gitstate.checkpoint import maintaining
 from gitstate.errors import StateRemoteError, StateWriteError
 from gitstate.lock import StateLock
@@ -16,7 +16,7 @@ from gitstate.sync.fetch import Request, fetch, quarantine
 from gitstate.sync.pull import Pull
 from gitstate.sync.push import Push
 from gitstate.sync.relation import Relation
-from gitstate.sync.report import ProgressError, PullResult, PushResult, telling
+from gitstate.sync.report import PullResult, PushResult, telling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,9 +46,9 @@ class Courier:
             StateReadError: the history is damaged; nothing was changed.
             StateTransactionError: a transaction is open in this thread; nothing was changed.
         """
-        with self._contact(name, "push") as remote:
+        with telling(progress) as tell, self._contact(name, "push") as remote:
             look = self._looking(remote)
-            return Push(self._store, self._writer.policy, remote, look).run(telling(progress))
+            return Push(self._store, self._writer.policy, remote, look).run(tell)
 
     def pull(self, name: str, progress: Callable[[Progress], None] | None) -> PullResult:
         """Takes what a remote has and is not here, if it goes on top of what is here.
@@ -58,12 +58,13 @@ class Courier:
         """
         layout, patience = self._store.layout, self._writer.policy.timeout
         with contextlib.ExitStack() as held:
+            tell = held.enter_context(telling(progress))
             remote = held.enter_context(self._contact(name, "pull"))
             place = held.enter_context(quarantine(layout.store))
             # From before it is told what is here until what comes is on top of that, nothing of it may go.
             held.enter_context(maintaining(layout, "pull", patience))
             request = self.request(archive=BRANCH not in self._store.reader.refs())
-            fetched = fetch(remote, request, place, telling(progress))
+            fetched = fetch(remote, request, place, tell)
             pull = Pull(self._writer, remote, fetched)
             result = pull.run()
         if pull.moved and pull.head is not None:
@@ -114,14 +115,7 @@ class Courier:
         """
         known = self._store.layout.remotes()
         if name not in known:
-            others = ", ".join(sorted(known)) or "none so far"
-            raise StateRemoteError(
-                f"no remote is called {name!r}; there is {others}: {self._store.layout.state}. Nothing was changed."
-                " state.remotes.add(name, url) adds one.",
-                remote=str(name),
-                path=self._store.layout.state,
-                code="no-such-remote",
-            )
+            raise remotes.unknown(name, known, self._store.layout.state)
         return known[name]
 
     def request(self, *, archive: bool) -> Request:
@@ -162,8 +156,6 @@ class Courier:
             alone.acquire(self._writer.policy.timeout, operation)
             try:
                 yield remote
-            except ProgressError as error:
-                raise (error.__cause__ or error) from None
             except StateRemoteError as error:
                 contacts = Contacts(layout, name)
                 if contacts.read().error != str(error):
@@ -182,8 +174,8 @@ class Courier:
 
         def look() -> History:
             """Fetches it, and forgets it."""
-            with quarantine(self._store.layout.store) as place:
+            with telling(None) as tell, quarantine(self._store.layout.store) as place:
                 request = self.request(archive=False)
-                return fetch(remote, request, place, telling(None)).history
+                return fetch(remote, request, place, tell).history
 
         return look

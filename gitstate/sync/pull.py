@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Final
 
+from gitstate import remotes
 from gitstate.audit import Archive
 from gitstate.checkpoint import maintaining
 from gitstate.draft import ARCHIVE, BACKUPS, FAILURES, IMPORTED, UNVERSIONED, Head, backups_among
@@ -179,7 +180,7 @@ class Pull:
         with self._writer.alone("clone", policy.timeout):
             store.ensure(policy.settings)
             known = store.layout.remotes()
-            store.layout.store_remotes({**known, self._remote.name: self._remote})
+            remotes.write(store.layout.store, {**known, self._remote.name: self._remote})
 
     def _is_in_place(self) -> bool:
         """Whether the refs are where the record has put them, or there is none."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from gitstate.version import Version
 
@@ -91,8 +92,12 @@ class ProgressCallback(Protocol):
         """Tells it."""
 
 
-def telling(progress: Callable[[Progress], None] | None) -> ProgressCallback:
-    """A callback that tells `progress`, if there is one."""
+@contextlib.contextmanager
+def telling(progress: Callable[[Progress], None] | None) -> Iterator[ProgressCallback]:
+    """A callback that tells `progress`, if there is one; what that raises comes out of the block as it is.
+
+    Within the block it is a `ProgressError`, which nobody takes for trouble with the remote or with the disk.
+    """
 
     def tell(phase: str, done: int, total: int | None) -> None:
         """Tells it."""
@@ -102,4 +107,7 @@ def telling(progress: Callable[[Progress], None] | None) -> ProgressCallback:
             except Exception as error:
                 raise ProgressError from error
 
-    return tell
+    try:
+        yield tell
+    except ProgressError as error:
+        raise (error.__cause__ or error) from None

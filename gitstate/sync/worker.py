@@ -55,6 +55,8 @@ class Worker:
         self._thread: threading.Thread | None = None
         # All guarded by `_changed`. When each remote is to be tried, and how often it has failed.
         self._due: dict[str, float] = {}
+        # When what was committed since is to go to all of them.
+        self._commit_due: float | None = None
         self._failures: dict[str, int] = {}
         self._names: set[str] = set()
         self._pushing: str | None = None
@@ -64,10 +66,10 @@ class Worker:
         """Has what was committed pushed soon, by a handle's `policy`."""
         with self._changed:
             self._policy = policy
-            if "" in self._due and self._thread:
+            if self._commit_due is not None and self._thread:
                 return  # it goes with those before; to wake the thread would cost each transaction a switch to it
             # One that fails is not tried sooner for that.
-            self._due[""] = time.monotonic() + _BATCH_SECONDS
+            self._commit_due = time.monotonic() + _BATCH_SECONDS
             self._start()
             self._changed.notify_all()
 
@@ -87,39 +89,49 @@ class Worker:
         """Whether everything was pushed within so many seconds; a remote that has failed is not waited for."""
         end = time.monotonic() + seconds
         with self._changed:
-            if self._due:
+            if self._next() is not None:
                 self._start()
             self._hurry = True
             self._changed.notify_all()
             while self._fresh() and self._thread and (left := end - time.monotonic()) > 0:
                 self._changed.wait(left)
             self._hurry = False
-            return not self._due
+            return self._next() is None
+
+    def _next(self) -> float | None:
+        """When the next is due, None where nothing is; who holds the condition asks."""
+        times = list(self._due.values())
+        if self._commit_due is not None:
+            times.append(self._commit_due)
+        return min(times, default=None)
 
     def _fresh(self) -> bool:
         """Whether something is due that has not failed yet; who holds the condition asks."""
-        due = (self._due.keys() | self._names if "" in self._due else self._due.keys()) - {""}
-        return any(not self._failures.get(name) for name in due) or (
-            "" in self._due and not self._names
-        )
+        due = set(self._due)
+        if self._commit_due is not None:
+            if not self._names:
+                return True  # to whom it is to go is not known yet
+            due |= self._names
+        return any(not self._failures.get(name) for name in due)
 
     def activity(self, name: str) -> Activity:
         """What it is at with a remote."""
         with self._changed:
             if name in self._due and self._failures.get(name) and self._pushing != name:
                 return "waiting"
-            if self._pushing == name or name in self._due or "" in self._due:
+            if self._pushing == name or name in self._due or self._commit_due is not None:
                 return "pushing"
             return "idle"
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                if not self._due:
+                due = self._next()
+                if due is None:
                     self._thread = None
                     self._changed.notify_all()
                     return
-                wait = min(self._due.values()) - time.monotonic()
+                wait = due - time.monotonic()
                 if wait > 0 and not (self._hurry and self._fresh()):
                     self._changed.wait(wait)
                     continue
@@ -132,12 +144,13 @@ class Worker:
                 _log.warning("automatic pushing of %s ended: %s", self._path, error)
                 with self._changed:
                     self._due.clear()
+                    self._commit_due = None
 
     def _push_all(self, policy: Policy) -> None:
         courier = Courier(Writer(open_store(self._path), policy))
         now = time.monotonic()
         with self._changed:
-            fresh = self._due.pop("", None) is not None
+            fresh, self._commit_due = self._commit_due is not None, None
             due = {name for name, at in self._due.items() if at <= now}
         names = {remote.name for remote in courier.automatic()}
         with self._changed:
