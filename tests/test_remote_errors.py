@@ -322,11 +322,14 @@ def test_a_full_disk_there_is_an_error_here(
         with state.transaction() as txn:
             txn.data["phase2"] = {"metrics": {"noise": os.urandom(2_000_000).hex()}}
 
-        with unchanged(state), refused("remote-refused") as info:
+        # Git's daemon closes with most of the pack unread: TCP may then take back what it said before, reason and all.
+        lost = {"remote-unreachable"} if kind is Daemon else set()
+        with unchanged(state), refused("remote-refused", *lost) as info:
             state.push()
 
         assert server.refs() == before
-        assert "space" in everything_said(info.value) or "unpack" in everything_said(info.value)
+        said = everything_said(info.value)
+        assert info.value.code in lost or "space" in said or "unpack" in said
         server.settle()
         subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
         state.push()

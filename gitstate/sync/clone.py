@@ -53,7 +53,7 @@ def clone(
             layout.state,
             f"there is a state already: {layout.state}. Nothing was changed. Clone to another place; or, where it has the"
             " same history, state.remotes.add() and state.pull().",
-            "clone-exists",
+            code="clone-exists",
         )
     configured = layout.remotes().get(ORIGIN)
     if configured is not None and configured.url != remote.url:
@@ -62,7 +62,7 @@ def clone(
             layout.state,
             f"a remote is called {ORIGIN!r} here already, at {configured.url}: {layout.state}. Nothing was changed. Remove it"
             " first, or clone to another place.",
-            "clone-exists",
+            code="clone-exists",
         )
     refused = files.Refused(StateWriteError, "cannot clone", layout.state, "Nothing was changed.")
     with telling(progress) as tell, refused, _beside(layout.state) as place:
@@ -73,12 +73,12 @@ def clone(
                 remote,
                 layout.state,
                 f"there is no history of a state yet at {remote.url}. Nothing was changed. Push one to it first.",
-                "remote-empty",
+                code="remote-empty",
             )
         Pull(writer, remote, fetched, adds=True).run()
 
 
-def _refusal(remote: Remote, state: Path, why: str, code: str) -> StateRemoteError:
+def _refusal(remote: Remote, state: Path, why: str, *, code: str) -> StateRemoteError:
     return StateRemoteError(why, remote=remote.name, url=remote.url, path=state, code=code)
 
 

@@ -39,7 +39,7 @@ _TIMEOUT: Final = _Kind(
 _UNREACHABLE: Final = _Kind(
     code="remote-unreachable",
     what="cannot be reached",
-    advice="Check the URL and the network, and try again.",
+    advice="Check the URL, the network, and the server's own log, and try again.",
 )
 _AUTH: Final = _Kind(
     code="remote-auth",
