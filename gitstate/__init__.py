@@ -19,30 +19,30 @@ the *window*, whose lines of the audit trail go into the *archive*.
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
-from gitstate.errors import (
-    Holder,
-    Problem,
-    StateConflictError,
-    StateError,
-    StateLockError,
-    StateReadError,
-    StateRemoteError,
-    StateTransactionError,
-    StateValidationError,
-    StateWriteError,
-    VersionNotFoundError,
-    VersionPrunedError,
-)
 from gitstate.first_use import FIRST_USE
-from gitstate.state import PipelineState
 
 if TYPE_CHECKING:
     from gitstate.diff import MISSING, Change
+    from gitstate.errors import (
+        Holder,
+        Problem,
+        StateConflictError,
+        StateError,
+        StateLockError,
+        StateReadError,
+        StateRemoteError,
+        StateTransactionError,
+        StateValidationError,
+        StateWriteError,
+        VersionNotFoundError,
+        VersionPrunedError,
+    )
     from gitstate.importer import ImportReport
     from gitstate.remotes import Remote
     from gitstate.repair import RepairReport
     from gitstate.retention import PruneReport
     from gitstate.schema import PipelineSchema
+    from gitstate.state import PipelineState
     from gitstate.sync.contacts import RemoteStatus
     from gitstate.sync.report import Progress, PullResult, PushResult, RefUpdate
     from gitstate.sync.reroot import RerootReport
@@ -85,8 +85,11 @@ __all__ = [
 _HOMES: Final = {
     "MISSING": "diff",
     "Change": "diff",
+    "Holder": "errors",
     "ImportReport": "importer",
     "PipelineSchema": "schema",
+    "PipelineState": "state",
+    "Problem": "errors",
     "Progress": "sync.report",
     "PruneReport": "retention",
     "PullResult": "sync.report",
@@ -96,11 +99,21 @@ _HOMES: Final = {
     "RemoteStatus": "sync.contacts",
     "RepairReport": "repair",
     "RerootReport": "sync.reroot",
+    "StateConflictError": "errors",
+    "StateError": "errors",
+    "StateLockError": "errors",
+    "StateReadError": "errors",
+    "StateRemoteError": "errors",
     "StateTransaction": "transaction",
+    "StateTransactionError": "errors",
+    "StateValidationError": "errors",
+    "StateWriteError": "errors",
     "VerifyReport": "verify",
     "Version": "version",
+    "VersionNotFoundError": "errors",
+    "VersionPrunedError": "errors",
 }
-"""Where the names are that a program which only reads has no use for: they are imported when they are asked for."""
+"""Where the names are: they are imported when they are asked for, so that nobody waits for what is not used."""
 
 
 if not TYPE_CHECKING:  # type checkers would take any name for one of ours

@@ -48,11 +48,13 @@ def get(document: Any, parts: Iterable[str]) -> Any:
 def put(document: Any, parts: Sequence[str], value: Any) -> None:
     """Puts `value` where `parts`, at least one of them, lead: over what is there, or at the end of an array.
 
+    The end of an array is the index behind its last item, or `-`.
+
     Raises:
         LookupError: what it would be part of is not there; nothing was changed.
     """
     parent = get(document, parts[:-1])
-    if isinstance(parent, list) and parts[-1] == str(len(parent)):
+    if isinstance(parent, list) and parts[-1] in ("-", str(len(parent))):
         parent.append(value)
     elif isinstance(parent, dict):
         parent[parts[-1]] = value

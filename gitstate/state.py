@@ -124,6 +124,10 @@ class PipelineState(Synced):
         content, self._looked = self._parts.store.reader.read(look=look)
         return {} if content is None else self._check(content, validate, ours=False)
 
+    def version(self, name: Version | int | str) -> Version:
+        """The version that goes by `name`."""
+        return self._parts.history.version(name)
+
     def list_backups(self, limit: int | None = 10) -> list[Version]:
         """Earlier versions that can be restored, newest first, the current one excluded; None for all there are.
 
@@ -133,6 +137,14 @@ class PipelineState(Synced):
             StateReadError: the history is damaged.
         """
         return self._parts.history.backups(limit, self._max_backups())
+
+    def named_backups(self) -> dict[str, Version]:
+        """The versions that `create_backup` has given a name, and those imported, by their names.
+
+        Raises:
+            StateReadError: the history is damaged.
+        """
+        return self._parts.history.named()
 
     def log(
         self,
@@ -189,6 +201,16 @@ class PipelineState(Synced):
         with FIRST_USE:
             from gitstate.schema import summarize
         return summarize(self.read(validate=False))
+
+    def validate(self, data: Document) -> None:
+        """Checks that a transaction would take `data`. Changes nothing, waits for nobody.
+
+        Raises:
+            StateValidationError: it cannot be stored, or is against the schema.
+        """
+        content = codec.encode(data, allow_nan=self._policy.allow_nan)
+        if self._policy.validate is not None:
+            self._policy.validate(content)
 
     def verify(self) -> VerifyReport:
         """Checks state file, journal, objects, chain and refs. Changes nothing.

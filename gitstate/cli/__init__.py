@@ -1,0 +1,34 @@
+"""The command line: `gitstate`, which does what a `PipelineState` does, and nothing beside it.
+
+Data is on the standard output, everything else on the other one. It ends with one of these, in `STATUSES` of refusal.py
+for each error code::
+
+    0  done                       13  conflict, or --expect names another version than the newest
+    1  failed                     14  against the schema
+    2  wrong usage                15  the state or its store is damaged
+    3  differences (--exit-code)  16  a remote
+    10  no state here            130  interrupted, by Ctrl-C
+    11  somebody has the lock    141  nobody reads what is written, as behind `| head`
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+
+
+def main() -> None:
+    """Runs the command with the arguments of this process, and ends it."""
+    missing = [name for name in ("click", "rich") if find_spec(name) is None]
+    if missing:
+        sys.stderr.write(
+            f"gitstate: the command line needs {' and '.join(missing)}: pip install 'gitstate[cli]'\n"
+        )
+        sys.exit(1)
+    try:
+        from gitstate.cli.app import run  # noqa: PLC0415  which imports them
+
+        status = run(sys.argv[1:])
+    except KeyboardInterrupt:  # while it starts, or ends
+        status = 130
+    sys.exit(status)

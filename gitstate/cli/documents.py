@@ -1,0 +1,30 @@
+"""Documents: versions, holders and remotes as JSON, the same ones wherever they are in an output."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from gitstate.cli.times import exact
+
+if TYPE_CHECKING:
+    from gitstate import Holder, Version
+
+
+def of_version(version: Version) -> dict[str, Any]:
+    """A version, without the state that it holds."""
+    return {
+        "id": version.id,
+        "serial": version.serial,
+        "timestamp": exact(version.timestamp),
+        "operation": version.operation,
+        "message": version.message,
+        "author": version.author,
+        "changed_keys": list(version.changed_keys),
+        "parents": list(version.parents),
+    }
+
+
+def of_holder(holder: Holder | None) -> dict[str, Any] | None:
+    """Who holds a lock; None for nobody."""
+    return None if holder is None else asdict(holder)

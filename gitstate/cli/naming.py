@@ -1,0 +1,125 @@
+"""Naming: a version as git names it, or by its number.
+
+    41  3f2a91c  HEAD  @  HEAD~2  HEAD^^  before-speech  before-speech~1  @{2h ago}  @{2026-11-27T10:00}
+
+What has only digits is a number, as long as there are so many versions; else the beginning of a hash.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+from click.shell_completion import CompletionItem
+
+from gitstate.cli.refusal import USAGE, Refusal, meant
+from gitstate.cli.times import moment
+from gitstate.errors import StateError, VersionNotFoundError
+
+if TYPE_CHECKING:
+    from gitstate import PipelineState, Version
+    from gitstate.cli.session import Session
+
+_STEPS: Final = re.compile(r"(?P<base>.*?)(?P<steps>(?:~[0-9]{0,9}|\^1?)*)")
+_STEP: Final = re.compile(r"~[0-9]*|\^1?")
+_AT: Final = re.compile(r"(?:HEAD|@)?@\{(.*)\}|@\{(.*)\}")
+_OFFERED: Final = 50
+
+
+def version_of(session: Session, name: str) -> Version:
+    """The version that goes by `name`.
+
+    Raises:
+        Refusal: that can be no name.
+        VersionNotFoundError: there is none, or there are several.
+    """
+    match = _STEPS.fullmatch(name)
+    if match is None or not match["base"]:
+        raise Refusal(f"{name!r} names no version", status=USAGE, code="usage", hint=_FORMS)
+    steps = sum(
+        int(step[1:] or 1) if step.startswith("~") else 1 for step in _STEP.findall(match["steps"])
+    )
+    state = session.state
+    try:
+        found = _base(state, match["base"])
+        if not steps:
+            return found
+        if match["base"] in {"HEAD", "@"}:
+            return state.version(f"HEAD~{steps}")
+        # An imported one stands beside the others: there is nothing before it.
+        return state.version(found.serial - steps if found.serial > steps else name)
+    except VersionNotFoundError as error:
+        hint = None if error.candidates else meant(match["base"], _names(state))
+        if hint is None:
+            raise
+        raise Refusal(str(error), code=error.code, hint=hint) from error
+
+
+def range_of(a: str | None, b: str | None) -> tuple[str, str]:
+    """The names of two versions to compare: `A B`, `A..B`, `A` with the newest; the newest two."""
+    if a is not None and b is None and ".." in a:
+        a, _, b = a.partition("..")
+    return a or ("HEAD~1" if b is None else "HEAD"), b or "HEAD"
+
+
+class VersionName(click.ParamType[str]):
+    """The name of a version, which the shell can complete."""
+
+    name = "version"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The names of backups, and the newest versions by number, that begin so."""
+        session: Any = ctx.find_object(object)
+        with suppress(StateError, Refusal):
+            state: PipelineState = session.state
+            offered = {"HEAD": "the newest"} | dict.fromkeys(_names(state), "a backup")
+            offered |= {str(v.serial): v.message.partition("\n")[0] for v in state.log(_OFFERED)}
+            return [
+                CompletionItem(name, help=what)
+                for name, what in offered.items()
+                if name.startswith(incomplete)
+            ]
+        return []
+
+
+_FORMS: Final = "41, 3f2a91c, HEAD~2, HEAD^, @{2h ago}, or a backup's name"
+
+
+def _base(state: PipelineState, name: str) -> Version:
+    if match := _AT.fullmatch(name):
+        return _at(state, match[1] if match[1] is not None else match[2])
+    if name == "@":
+        return state.version("HEAD")
+    if name.isdecimal() and len(name) < 40:
+        # A number that there is not may be the beginning of a hash; as such it has four digits or more.
+        with suppress(VersionNotFoundError):
+            return state.version(name) if name.startswith("0") else state.version(int(name))
+        if len(name) < 4:
+            return state.version(int(name))
+    return state.version(name)
+
+
+def _at(state: PipelineState, text: str) -> Version:
+    try:
+        when = moment(text)
+    except ValueError as error:
+        raise Refusal(
+            f"{text!r} names no moment",
+            status=USAGE,
+            code="usage",
+            hint="@{2026-11-27T10:00}, @{90min}, @{2d ago}",
+        ) from error
+    found = next(state.log(1, until=when), None)
+    if found is None:
+        raise Refusal(
+            f"no version is kept that was there at {when.isoformat()}", code="version-not-found"
+        )
+    return found
+
+
+def _names(state: PipelineState) -> list[str]:
+    return sorted(state.named_backups())

@@ -1,0 +1,142 @@
+"""Options: what every verb takes, before its name or behind it, and what those have in common that change something."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+@dataclass
+class Options:
+    """What this run was told, whichever verb it is of.
+
+    Attributes:
+        state: the state file, or the folder that it is in; None to look for it.
+        json: whether the output is for programs.
+        color: `"auto"`, `"always"` or `"never"`.
+        no_pager: whether long output goes straight to the terminal.
+        quiet: whether only data and errors are written.
+        verbose: how much is told; 2 for where an error comes from.
+        lock_timeout: seconds to wait for the lock, None for as long as the library does.
+        schema: `"default"`, `"none"`, or `module:Model`.
+    """
+
+    state: str | None = None
+    json: bool = False
+    color: str = "auto"
+    no_pager: bool = False
+    quiet: bool = False
+    verbose: int = 0
+    lock_timeout: float | None = None
+    schema: str = "default"
+
+
+def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Notes what was given; what was not leaves what the other place may have said."""
+    given = value is not None and value is not False
+    session = context.obj
+    if given and session is not None and parameter.name is not None:
+        if parameter.name == "verbose":
+            value += session.options.verbose
+        setattr(session.options, parameter.name, value)
+
+
+def common(*, with_environment: bool) -> list[click.Parameter]:
+    """The options of every verb; of the command itself they may be in the environment, too."""
+
+    def option(*names: str, variable: str | None = None, **settings: Any) -> click.Option:
+        return click.Option(
+            names,
+            envvar=variable if with_environment else None,
+            expose_value=False,
+            callback=_keep,
+            **settings,
+        )
+
+    return [
+        option(
+            "-C",
+            "--state",
+            metavar="FILE",
+            variable="GITSTATE_STATE",
+            type=click.Path(),
+            help="The state file, or its folder. Else pipeline.json here or in a parent.",
+        ),
+        option(
+            "--json", is_flag=True, variable="GITSTATE_JSON", help="One JSON document, or lines."
+        ),
+        option(
+            "--color",
+            type=click.Choice(["auto", "always", "never"]),
+            variable="GITSTATE_COLOR",
+            help="Colours; auto: on a terminal, without NO_COLOR.",
+        ),
+        option(
+            "--no-pager", is_flag=True, variable="GITSTATE_NO_PAGER", help="No pager on a terminal."
+        ),
+        option("-q", "--quiet", is_flag=True, variable="GITSTATE_QUIET", help="Data and errors."),
+        option("-v", "--verbose", count=True, help="Exact times, whole values; -vv: tracebacks."),
+        option(
+            "--lock-timeout",
+            metavar="SECONDS",
+            type=click.FloatRange(min=0),
+            variable="GITSTATE_LOCK_TIMEOUT",
+            help="How long to wait for the lock; 10 unless given.",
+        ),
+        option(
+            "--schema",
+            metavar="default|none|MODULE:MODEL",
+            variable="GITSTATE_SCHEMA",
+            help="What a new state has to fit.",
+        ),
+    ]
+
+
+class Verb(click.Command):
+    """A verb: a command that takes the common options as well, listed behind its own."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self._common = common(with_environment=False)
+        self.params.extend(self._common)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the verb's own options, then the common ones."""
+        for title, wanted in (("Options", False), ("Common options", True)):
+            rows = [
+                row
+                for parameter in self.get_params(ctx)
+                if isinstance(parameter, click.Option)
+                and (parameter in self._common) is wanted
+                and (row := parameter.get_help_record(ctx))
+            ]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
+verb = functools.partial(click.command, cls=Verb)
+"""Decorates the function of a verb: `@verb("get")`. Its first argument is the session."""
+
+
+def _option(
+    *names: str, **settings: Any
+) -> Callable[[Callable[_Arguments, _Result]], Callable[_Arguments, _Result]]:
+    return click.option(*names, **settings)
+
+
+message = _option("-m", "--message", metavar="TEXT", help="The message of the new version.")
+expect = _option(
+    "--expect", metavar="VERSION", help="Refuse (13) unless that is the newest version."
+)
+dry_run = _option("-n", "--dry-run", is_flag=True, help="Say what would be done, change nothing.")
+yes = _option("-y", "--yes", is_flag=True, help="Ask nothing.")

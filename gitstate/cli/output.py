@@ -1,0 +1,180 @@
+"""Output: data to the standard output, everything else to the other one; for people, or as JSON for programs.
+
+What a state or a message holds is a stranger's: no control character of it reaches the terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+
+    from gitstate.cli.options import Options
+
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_UNBOUNDED: Final = 100_000
+"""Columns of an output that is no terminal: nothing is cut off, or wrapped, for whoever reads it."""
+
+
+def printable(text: str) -> str:
+    """The text, with an escape in place of each control character."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+class Output:
+    """Where a run writes, as its options say."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")  # a terminal of few characters
+
+    @property
+    def json(self) -> bool:
+        """Whether the output is for programs."""
+        return self._options.json
+
+    @property
+    def exactly(self) -> bool:
+        """Whether times are to be exact, and values whole."""
+        return self._options.verbose > 0
+
+    @property
+    def on_terminal(self) -> bool:
+        """Whether data goes to a terminal that can do more than print."""
+        return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+    @cached_property
+    def console(self) -> Console:
+        """What data for people is written with."""
+        return self._console(error=False)
+
+    @cached_property
+    def errors(self) -> Console:
+        """What everything else is written with."""
+        return self._console(error=True)
+
+    @property
+    def width(self) -> int:
+        """Columns that there are for a line of data."""
+        return self.console.width
+
+    # -- data ----------------------------------------------------------------------------------------------------
+
+    def document(self, value: Any) -> None:
+        """Writes the one JSON document of this run."""
+        self._write(json.dumps(value, indent=2, ensure_ascii=not _is_utf8()))
+
+    def line(self, value: Any) -> None:
+        """Writes a JSON document of several, on a line of its own, at once."""
+        self._write(json.dumps(value, ensure_ascii=not _is_utf8()))
+        sys.stdout.flush()
+
+    def print(self, *renderables: RenderableType) -> None:
+        """Writes data for people; a string's control characters are escaped."""
+        for each in renderables:
+            self.console.print(printable(each) if isinstance(each, str) else each)
+
+    def paged(self, renderables: Iterable[RenderableType]) -> None:
+        """As `print`, each as soon as it is there, through a pager where there is a terminal."""
+        if not self._wants_pager():
+            for each in renderables:
+                self.print(each)
+            return
+        import click  # noqa: PLC0415  beside rich, for a terminal alone
+
+        if chosen := os.environ.get("GITSTATE_PAGER"):
+            os.environ["PAGER"] = chosen
+        os.environ.setdefault("LESS", "FRX")  # as git: short output stays on the screen
+        click.echo_via_pager(self._rendered(renderables), color=self.console.is_terminal)
+
+    # -- everything else -----------------------------------------------------------------------------------------
+
+    def note(self, text: str) -> None:
+        """Says what is no data: what was done, and what comes next."""
+        if not (self._options.quiet or self.json):
+            self.errors.print(printable(text))
+
+    def warn(self, text: str) -> None:
+        """Says what is odd, though it went on."""
+        if self.json:
+            sys.stderr.write(json.dumps({"warning": text}) + "\n")
+        else:
+            self.errors.print(f"warning: {printable(text)}", style="yellow")
+
+    def error(self, document: dict[str, Any]) -> None:
+        """Says what a run has failed with: see `refusal.document_of`."""
+        if self.json:
+            sys.stderr.write(json.dumps(document) + "\n")
+            return
+        error = document["error"]
+        self.errors.print(f"error: {printable(error['message'])}", style="red")
+        if hint := error.get("hint"):
+            self.errors.print(f"hint: {printable(hint)}", style="cyan")
+
+    def hear_warnings(self) -> None:
+        """From now on what the library logs as a warning is said here."""
+        handler = logging.Handler(logging.WARNING)
+        handler.emit = lambda record: self.warn(record.getMessage())  # type: ignore[method-assign]
+        logging.getLogger("gitstate").addHandler(handler)
+
+    # ------------------------------------------------------------------------------------------------------------
+
+    def _write(self, text: str) -> None:
+        sys.stdout.write(text + "\n")
+
+    def _wants_pager(self) -> bool:
+        return self.on_terminal and sys.stdin.isatty() and not self._options.no_pager
+
+    def _rendered(self, renderables: Iterable[RenderableType]) -> Iterator[str]:
+        for each in renderables:
+            with self.console.capture() as captured:
+                self.print(each)
+            yield captured.get()
+
+    def _console(self, *, error: bool) -> Console:
+        from gitstate.cli.console import StrictConsole  # noqa: PLC0415  JSON output does without it
+
+        stream = sys.stderr if error else sys.stdout
+        colored = self._options.color == "always" or (
+            self._options.color == "auto"
+            and stream.isatty()
+            and os.environ.get("TERM") != "dumb"
+            and not os.environ.get("NO_COLOR")
+        )
+        return StrictConsole(
+            file=stream,
+            stderr=error,
+            force_terminal=colored or None,
+            color_system="standard" if colored else None,
+            width=None if stream.isatty() or "COLUMNS" in os.environ else _UNBOUNDED,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            soft_wrap=error,
+        )
+
+
+def table(*columns: str, right: Iterable[str] = ()) -> Table:
+    """An empty table without lines; the columns of `right` are numbers."""
+    from rich.table import Table  # noqa: PLC0415  JSON output does without it
+
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for name in columns:
+        made.add_column(name, justify="right" if name in right else "left", overflow="ellipsis")
+    return made
+
+
+def _is_utf8() -> bool:
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"

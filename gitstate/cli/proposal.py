@@ -1,0 +1,60 @@
+"""Proposals: a document that is to take the place of the current one; shown, or committed."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+from gitstate.cli import changes, documents
+from gitstate.diff import diff
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gitstate import Change, Version
+    from gitstate.cli.session import Session
+
+
+def propose(
+    session: Session,
+    change: Callable[[dict[str, Any]], Any],
+    *,
+    operation: str,
+    message: str | None = None,
+    expect: str | None = None,
+    dry_run: bool = False,
+) -> None:
+    """Commits what `change` makes of the current document; with `dry_run` only checks and shows it.
+
+    Raises:
+        Refusal: as `change`; nothing was changed.
+        StateError: as a transaction; nothing was changed.
+    """
+    if dry_run:
+        before = session.state.read()
+        after = change(copy.deepcopy(before))
+        session.state.validate(after)
+        show(session, diff(before, after), None)
+        return
+    with session.changing(expect) as state:
+        with state.transaction(operation=operation, message=message) as txn:
+            before = txn.original_data
+            txn.data = change(txn.data)
+        show(session, diff(before, txn.data), txn.version)
+
+
+def show(session: Session, found: list[Change], version: Version | None) -> None:
+    """Shows what was changed; without a version what would be, which is the data of that run."""
+    output = session.output
+    if output.json:
+        made = None if version is None else documents.of_version(version)
+        output.document({"version": made, "changes": [changes.document_of(c) for c in found]})
+        return
+    console = output.console if version is None else output.errors
+    if version is None or not session.options.quiet:
+        for line in changes.lines_of(found, console.width, whole=output.exactly):
+            console.print(line)
+    if not found:
+        output.note("nothing to change")
+    elif version is not None:
+        output.note(f"version {version.serial} ({version.short_id}) {version.message}")

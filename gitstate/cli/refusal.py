@@ -1,0 +1,165 @@
+"""Refusals: what an error is called, what this run ends with because of it, and which command comes next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final
+
+from gitstate.errors import (
+    StateConflictError,
+    StateError,
+    StateLockError,
+    StateReadError,
+    StateRemoteError,
+    StateValidationError,
+    VersionNotFoundError,
+    VersionPrunedError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+FAILED: Final = 1
+USAGE: Final = 2
+DIFFERENT: Final = 3
+NO_STATE: Final = 10
+LOCKED: Final = 11
+CONFLICT: Final = 13
+SCHEMA: Final = 14
+CORRUPT: Final = 15
+REMOTE: Final = 16
+INTERRUPTED: Final = 130
+BROKEN_PIPE: Final = 141
+
+STATUSES: Final = {
+    "backup-name": USAGE,
+    "naive-datetime": USAGE,
+    "no-history": NO_STATE,
+    # The system does not let us read it, or it is not for us to judge: nothing says that it is damaged.
+    "state-unreadable": FAILED,
+    "store-unreadable": FAILED,
+    "store-blocked": FAILED,
+    "store-untrusted": FAILED,
+    "format-newer": FAILED,
+    "import-unreadable": FAILED,
+    "history-pruned": FAILED,
+}
+"""Where the code says more than the kind of the error."""
+
+_KINDS: Final = (
+    (StateLockError, LOCKED),
+    (StateConflictError, CONFLICT),
+    (StateValidationError, SCHEMA),
+    (StateReadError, CORRUPT),
+    (StateRemoteError, REMOTE),
+)
+
+_HINTS: Final = {
+    "locked": "gitstate lock says who has it; --lock-timeout 60 waits longer",
+    "schema": "gitstate get shows what is there; --schema none checks nothing",
+    "backup-name": "gitstate backups lists the names that are taken",
+    "state-missing": "gitstate restore HEAD",
+    "not-json": "gitstate restore HEAD puts the newest version back; the file as it is stays under refs/corrupt/",
+    "not-an-object": "gitstate restore HEAD puts the newest version back",
+    "duplicate-key": "gitstate restore HEAD puts the newest version back",
+    "journal-damaged": "gitstate repair",
+    "object-missing": "gitstate verify, then gitstate repair",
+    "object-damaged": "gitstate verify, then gitstate repair",
+    "repository-missing": "gitstate repair",
+    "branch-missing": "gitstate repair",
+    "ref-unreadable": "gitstate repair",
+    "ref-moved": "gitstate repair",
+    "edited": "gitstate status; then run it again",
+    "stale": "gitstate log -n 3 shows what came between",
+    "version-not-found": "gitstate log lists the versions, gitstate backups the names",
+    "version-pruned": "gitstate log lists what is kept, gitstate history what was done",
+    "no-such-remote": "gitstate remote lists them, gitstate remote add NAME URL adds one",
+    "remote-exists": "gitstate remote lists them",
+    "remote-ahead": "gitstate pull, then push again",
+    "remote-moved": "gitstate pull, then push again",
+    "remote-diverged": "gitstate remote -v shows both sides; gitstate clone takes theirs into another folder",
+    "remote-shallow": "gitstate reroot, if nobody else has the old hashes",
+    "no-history": "gitstate init",
+}
+"""The next command, as the messages of the library name the next call."""
+
+_ATTRIBUTES: Final = (
+    "path",
+    "pointer",
+    "problems",
+    "holder",
+    "name",
+    "candidates",
+    "nearest",
+    "remote",
+    "url",
+    "ours",
+    "theirs",
+)
+
+
+class Refusal(Exception):  # noqa: N818  it is what the user did not get, not what broke
+    """What the command line itself refuses; nothing was changed.
+
+    Attributes:
+        status: what the run ends with.
+        code: stable, as a `StateError`'s.
+        hint: the next command, or what was meant; None for none.
+    """
+
+    def __init__(
+        self, message: str, *, status: int = FAILED, code: str = "failed", hint: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.hint = hint
+
+
+def status_of(error: StateError) -> int:
+    """What a run ends with that `error` has ended."""
+    by_kind = next((status for kind, status in _KINDS if isinstance(error, kind)), FAILED)
+    return STATUSES.get(error.code, by_kind)
+
+
+def hint_of(error: StateError) -> str | None:
+    """The next command, where there is one."""
+    if isinstance(error, VersionPrunedError) and error.nearest:
+        return f"version {error.nearest} is kept; gitstate history has the line of this one"
+    if isinstance(error, VersionNotFoundError) and error.candidates:
+        return "give more digits"
+    return _HINTS.get(error.code)
+
+
+def document_of(error: StateError | Refusal, status: int) -> dict[str, Any]:
+    """The error as JSON: its code, its message, and whatever data it carries."""
+    found: dict[str, Any] = {"code": error.code, "status": status, "message": str(error)}
+    for name in _ATTRIBUTES:
+        value = getattr(error, name, None)
+        if name in {"problems", "holder"} and value:
+            value = _plain(value)
+        if value:
+            found[name] = value if isinstance(value, (dict, list, int)) else _text(value)
+    hint = error.hint if isinstance(error, Refusal) else hint_of(error)
+    return {"error": {**found, **({"hint": hint} if hint else {})}}
+
+
+def meant(wrong: str, there: Mapping[str, str] | Iterable[str]) -> str | None:
+    """A hint at what may have been meant by `wrong`, of what is there; None where nothing is like it.
+
+    Of a mapping the keys are compared, and the values are named.
+    """
+    near = get_close_matches(wrong, list(there), n=3, cutoff=0.6)
+    named = [there[each] for each in near] if isinstance(there, Mapping) else near
+    return f"did you mean {' or '.join(named)}?" if near else None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return {name: getattr(value, name) for name in value.__slots__}
+
+
+def _text(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,158 @@
+"""Session: one run of the command: what it was told, the state that it is about, and where it writes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from gitstate.cli.options import Options
+from gitstate.cli.output import Output
+from gitstate.cli.refusal import NO_STATE, USAGE, Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gitstate import PipelineState
+
+STATE: Final = "pipeline.json"
+
+
+class Session:
+    """One run of the command.
+
+    Attributes:
+        options: what it was told, whichever verb it is of.
+    """
+
+    def __init__(self) -> None:
+        self.options = Options()
+
+    @cached_property
+    def output(self) -> Output:
+        """Where it writes."""
+        return Output(self.options)
+
+    @cached_property
+    def state(self) -> PipelineState:
+        """The state that there is.
+
+        Raises:
+            Refusal: there is none.
+        """
+        return self.made(self._found())
+
+    @contextlib.contextmanager
+    def changing(self, expect: str | None = None) -> Iterator[PipelineState]:
+        """The state, for a block that changes it, which is closed behind it: packed, pruned, and pushed where it is to be.
+
+        With `expect` every change is refused unless the newest version goes by that name.
+
+        Raises:
+            Refusal: there is none.
+        """
+        from gitstate.cli.naming import version_of  # noqa: PLC0415  which needs a session
+
+        state = self.state
+        if expect is not None:
+            state = state.expecting(version_of(self, expect))
+        with state:
+            yield state
+
+    def place(self) -> Path:
+        """Where a new state is to be."""
+        told = self.options.state
+        return Path(STATE) if told is None else _file(told)
+
+    def made(self, path: Path) -> PipelineState:
+        """A handle on the state file at `path`, by the options of this run."""
+        from gitstate import PipelineState  # noqa: PLC0415  which --help does without
+
+        self.output.hear_warnings()
+        given: dict[str, Any] = {}
+        if self.options.lock_timeout is not None:
+            given["timeout"] = self.options.lock_timeout
+        if self.options.schema != "default":
+            given["schema"] = self._schema()
+        try:
+            return PipelineState(path, **given)
+        except (TypeError, ValueError) as error:
+            raise Refusal(str(error), status=USAGE, code="usage") from error
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Asks before what cannot be undone.
+
+        Raises:
+            Refusal: the answer is no, or there is nobody to ask.
+        """
+        import click  # noqa: PLC0415  what is never asked needs no prompt
+
+        if yes:
+            return
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise Refusal(
+                f"{question} There is no terminal to ask on; nothing was changed.",
+                status=USAGE,
+                code="usage",
+                hint="--yes answers the question",
+            )
+        if not click.confirm(question, err=True):
+            raise Refusal("nothing was changed", code="declined")
+
+    def _found(self) -> Path:
+        if self.options.state is not None:
+            path = _file(self.options.state)
+            if not _is_state(path):
+                raise _none(f"there is no state at {path}", path)
+            return path
+        here = Path(os.path.abspath(os.curdir))
+        for folder in (here, *here.parents):
+            if _is_state(folder / STATE):
+                return folder / STATE
+        raise _none(f"there is no {STATE} in {here}, nor in a folder above", Path(STATE))
+
+    def _schema(self) -> Any:
+        name = self.options.schema
+        if name == "none":
+            return None
+        module, colon, model = name.partition(":")
+        if not (colon and module and model):
+            raise Refusal(
+                f"--schema is default, none or MODULE:MODEL, not {name!r}",
+                status=USAGE,
+                code="usage",
+            )
+        from importlib import import_module  # noqa: PLC0415
+
+        sys.path.insert(0, os.getcwd())  # as `python -m` does
+        try:
+            return getattr(import_module(module), model)
+        except Exception as error:  # a stranger's module may raise anything
+            raise Refusal(
+                f"--schema {name}: {type(error).__name__}: {error}", status=USAGE, code="usage"
+            ) from error
+        finally:
+            sys.path.pop(0)
+
+
+def _file(told: str) -> Path:
+    path = Path(told)
+    return path / STATE if path.is_dir() else path
+
+
+def _is_state(path: Path) -> bool:
+    """Whether there is a state file, or the store of one that is gone."""
+    if path.is_file() or path.is_symlink():
+        return True
+    store = path.parent / ".pipeline"
+    return (store / "repo" if path.name == STATE else store / f"{path.name}.d" / "repo").is_dir()
+
+
+def _none(message: str, path: Path) -> Refusal:
+    where = "" if path == Path(STATE) else f"-C {path} "
+    return Refusal(
+        message, status=NO_STATE, code="no-state", hint=f"gitstate {where}init makes one"
+    )

@@ -1,0 +1,105 @@
+"""The document: get, set, unset."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gitstate import pointer as pointers
+from gitstate.cli import options
+from gitstate.cli.changes import text_of
+from gitstate.cli.naming import VersionName, version_of
+from gitstate.cli.place import PointerName, nothing_at, parts_of, value_at, value_of
+from gitstate.cli.proposal import propose
+from gitstate.cli.refusal import USAGE, Refusal
+
+if TYPE_CHECKING:
+    from gitstate.cli.session import Session
+
+
+@options.verb("get")
+@click.argument("pointer", type=PointerName(), default="")
+@click.option("--at", metavar="VERSION", type=VersionName(), help="As it was in that version.")
+@click.option("-r", "--raw", is_flag=True, help="A string without its quotes.")
+@click.pass_obj
+def get(session: Session, /, pointer: str, at: str | None, raw: bool) -> None:
+    """Write the state, or the value at POINTER, as JSON."""
+    document = session.state.read() if at is None else version_of(session, at).read()
+    value = value_at(document, pointer)
+    if session.options.json:
+        session.output.document(value)
+    elif raw and isinstance(value, str):
+        click.echo(value)
+    else:
+        session.output.print(text_of(value))
+
+
+@options.verb("set")
+@click.argument("pointer", type=PointerName())
+@click.argument("value")
+@click.option("-s", "--string", is_flag=True, help="VALUE is a string, not JSON.")
+@click.option("-p", "--parents", is_flag=True, help="Make the objects that it is to be in.")
+@options.message
+@options.expect
+@options.dry_run
+@click.pass_obj
+def set_value(
+    session: Session, /, pointer: str, value: str, string: bool, parents: bool, **how: Any
+) -> None:
+    """Put VALUE, which is JSON, at POINTER; - reads it from the standard input.
+
+    A number puts it over an item of an array, - at its end: /chunks/-
+    """
+    parts = parts_of(pointer)
+    new = value if string else value_of(value)
+
+    def change(document: dict[str, Any]) -> Any:
+        """Puts it there."""
+        if not parts:
+            return new
+        if parents:
+            _make_objects(document, parts[:-1])
+        try:
+            pointers.put(document, parts, new)
+        except LookupError as error:
+            missing = nothing_at(document, parts[:-1] or parts)
+            missing.hint = f"{missing.hint}; --parents makes what is missing"
+            raise missing from error
+        return document
+
+    propose(session, change, operation="set", **how)
+
+
+@options.verb("unset")
+@click.argument("pointer", type=PointerName())
+@options.message
+@options.expect
+@options.dry_run
+@click.pass_obj
+def unset(session: Session, /, pointer: str, **how: Any) -> None:
+    """Take away the value at POINTER, key or item and all."""
+    parts = parts_of(pointer)
+    if not parts:
+        raise Refusal(
+            "the whole state cannot be taken away; gitstate set '' '{}' empties it",
+            status=USAGE,
+            code="usage",
+        )
+
+    def change(document: dict[str, Any]) -> Any:
+        """Takes it away."""
+        value_at(document, pointer)
+        pointers.remove(document, parts)
+        return document
+
+    propose(session, change, operation="unset", **how)
+
+
+def _make_objects(document: dict[str, Any], parts: list[str]) -> None:
+    """Makes the objects on the way that are missing."""
+    for known in range(1, len(parts) + 1):
+        try:
+            pointers.get(document, parts[:known])
+        except LookupError:
+            pointers.put(document, parts[:known], {})
