@@ -84,7 +84,10 @@ class Output:
     def print(self, *renderables: RenderableType) -> None:
         """Writes data for people; a string's control characters are escaped."""
         for each in renderables:
-            self.console.print(printable(each) if isinstance(each, str) else each)
+            if isinstance(each, str):
+                self.console.print(printable(each), soft_wrap=True)  # as it is, to be copied
+            else:
+                self.console.print(each)
 
     def paged(self, renderables: Iterable[RenderableType]) -> None:
         """As `print`, each as soon as it is there, through a pager where there is a terminal."""

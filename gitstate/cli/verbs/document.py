@@ -32,7 +32,7 @@ def get(session: Session, /, pointer: str, at: str | None, raw: bool) -> None:
     elif raw and isinstance(value, str):
         click.echo(value)
     else:
-        session.output.print(text_of(value))
+        session.output.paged([text_of(value)])
 
 
 @options.verb("set")
