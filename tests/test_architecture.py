@@ -25,7 +25,7 @@ ROWS = [
     {"history", "transaction", "retention", "importer", "repair", "sync"},
     {"restore", "export"},
     {"parts"},
-    {"synced"},
+    {"exchange", "synced", "upkeep"},
     {"state"},
     {"__init__"},
     {"demo"},
