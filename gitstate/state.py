@@ -121,6 +121,15 @@ class PipelineState(Upkeep, Exchange, Synced):
         content, self._looked = self._parts.store.reader.read(look=look)
         return {} if content is None else self._check(content, validate, ours=False)
 
+    def version(self, name: Version | int | str) -> Version:
+        """The version that goes by `name`: a serial, a backup's name, `HEAD~n`, or the first digits of a hash.
+
+        Raises:
+            VersionNotFoundError: there is none, or several begin with these digits.
+            StateReadError: the history is damaged.
+        """
+        return self._parts.history.version(name)
+
     def list_backups(self, limit: int | None = 10) -> list[Version]:
         """Earlier versions that can be restored, newest first, the current one excluded; None for all there are.
 
@@ -292,24 +301,30 @@ class PipelineState(Upkeep, Exchange, Synced):
         """This handle: `state.backup_manager.create_backup()` is `state.create_backup()`."""
         return self
 
-    def undo(self) -> Version:
+    def undo(self, *, dry_run: bool = False) -> Version:
         """The new version, which holds the state before the last change; a second undo goes one further.
+
+        With `dry_run` nothing is changed and nobody waited for: it is the version whose state would be shown.
 
         Raises:
             VersionNotFoundError: nothing is left to undo, or no version that is kept shows that state; nothing was changed.
             StateError: as `transaction`; nothing was changed.
         """
-        return self._parts.restorer.undo(self._policy.timeout)
+        restorer = self._parts.restorer
+        return restorer.undo_target() if dry_run else restorer.undo(self._policy.timeout)
 
-    def redo(self) -> Version:
+    def redo(self, *, dry_run: bool = False) -> Version:
         """The new version, which holds what the last undo took back; a second redo goes one further.
+
+        With `dry_run` as `undo`.
 
         Raises:
             VersionNotFoundError: nothing is left to redo, as behind any other change, or no version that is kept shows that
                 state; nothing was changed.
             StateError: as `transaction`; nothing was changed.
         """
-        return self._parts.restorer.redo(self._policy.timeout)
+        restorer = self._parts.restorer
+        return restorer.redo_target() if dry_run else restorer.redo(self._policy.timeout)
 
     # -- closing -------------------------------------------------------------------------------------------------
 
