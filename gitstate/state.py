@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -197,6 +198,32 @@ class PipelineState(Upkeep, Exchange, Synced):
         return summarize(self.read(validate=False))
 
     # -- changing ------------------------------------------------------------------------------------------------
+
+    def expecting(self, version: Version | int | str) -> Self:
+        """Another handle on the same state, each change by which is refused unless the state is that version's: compare and swap.
+
+        That is so while it is the newest version and the state file holds its very bytes: a file that somebody edited,
+        damaged or deleted is not, nor one that a transaction without a version has written. A change through the new
+        handle makes a newer version, and so is the last that it makes; of several who expect the same, in whatever
+        processes, one changes it. It is looked at under the lock, and a refusal is not in the history. Bound by it is
+        whatever changes the state, its versions, their names or its remotes, a pull included; no upkeep, as `prune`,
+        `checkpoint`, `repair` and `close` are. An import that goes
+        on with an unfinished one makes several versions, and is refused behind the first: run it again.
+
+        What is refused by it raises `StateConflictError` with code `"stale"`, which names both versions; nothing was
+        changed.
+
+        Raises:
+            VersionNotFoundError: there is no such version.
+            StateReadError: the history is damaged.
+        """
+        with FIRST_USE:
+            from gitstate.version import Version
+        # One that somebody holds may be pruned by now: that it is stale is for the change to say.
+        expected = version if isinstance(version, Version) else self.version(version)
+        handle = copy.copy(self)
+        handle._parts = Parts(self._path, self._policy, expected)  # noqa: SLF001  the same class
+        return handle
 
     def transaction(
         self,

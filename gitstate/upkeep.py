@@ -56,9 +56,9 @@ class Upkeep:
             from gitstate.repair.mending import Repair
             from gitstate.repair.source import Source
         if source is None:
-            return Repair(self._parts.writer, None).run(self._policy.timeout)
+            return Repair(self._parts.mender, None).run(self._policy.timeout)
         with contextlib.closing(Source(Path(os.path.abspath(source)))) as other:
-            return Repair(self._parts.writer, other).run(self._policy.timeout)
+            return Repair(self._parts.mender, other).run(self._policy.timeout)
 
     def checkpoint(self) -> None:
         """Packs the history and empties the journal, which transactions else do when it is full.

@@ -962,9 +962,9 @@ def told_before(state: PipelineState, what: str) -> bytes | None:
     before = image(state.path)
     try:
         told = call(dry_run=True)
-    except VersionNotFoundError as error:
+    except VersionNotFoundError:
         assert image(state.path) == before
-        assert str(not_found(call)) == str(error)
+        not_found(call)
         return None
     assert image(state.path) == before
     assert call().content() == told.content() == state.path.read_bytes()
