@@ -39,12 +39,13 @@ from gitstate.state import PipelineState
 if TYPE_CHECKING:
     from gitstate.diff import MISSING, Change
     from gitstate.importer import ImportReport
+    from gitstate.progress import Progress
     from gitstate.remotes import Remote
     from gitstate.repair import RepairReport
     from gitstate.retention import PruneReport
     from gitstate.schema import PipelineSchema
     from gitstate.sync.contacts import RemoteStatus
-    from gitstate.sync.report import Progress, PullResult, PushResult, RefUpdate
+    from gitstate.sync.report import PullResult, PushResult, RefUpdate
     from gitstate.sync.reroot import RerootReport
     from gitstate.transaction import StateTransaction
     from gitstate.verify import VerifyReport
@@ -87,7 +88,7 @@ _HOMES: Final = {
     "Change": "diff",
     "ImportReport": "importer",
     "PipelineSchema": "schema",
-    "Progress": "sync.report",
+    "Progress": "progress",
     "PruneReport": "retention",
     "PullResult": "sync.report",
     "PushResult": "sync.report",
