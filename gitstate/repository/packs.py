@@ -96,7 +96,8 @@ class Packs:
     ) -> list[Path]:
         """A new pack of what is `needed` of the packs that hold more than that; as `write`, and kept until `release`.
 
-        `seen` is called for each object that is taken over. What has a `.keep` file stays as it is, and objects that nothing reaches, which Git keeps in packs of their own.
+        `seen` is called for each object that is taken over. What has a `.keep` file stays as it is, and objects that
+        nothing reaches, which Git keeps in packs of their own.
 
         Returns:
             The packs that it replaces, or that hold nothing that is needed.
