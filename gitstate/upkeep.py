@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from gitstate.first_use import FIRST_USE
 
 if TYPE_CHECKING:
+    from gitstate.errors import Holder
     from gitstate.parts import Parts
     from gitstate.policy import Policy
     from gitstate.repair import RepairReport
@@ -59,6 +60,37 @@ class Upkeep:
             return Repair(self._parts.mender, None).run(self._policy.timeout)
         with contextlib.closing(Source(Path(os.path.abspath(source)))) as other:
             return Repair(self._parts.mender, other).run(self._policy.timeout)
+
+    def lock_holder(self) -> Holder | None:
+        """Who holds the state's lock now, None for nobody. Nothing is made or changed, nor waited for.
+
+        Of a holder whom the lock file does not name the `pid` is 0. Where the lock is free, it is held for the
+        microseconds that it takes to see that: a writer that comes just then waits for as long, or, with a timeout of 0, is
+        refused.
+
+        Raises:
+            StateReadError: the system does not let us look at the lock file.
+        """
+        with FIRST_USE:
+            from gitstate.held import holder_now
+        return holder_now(self._parts.store.layout.lock)
+
+    def unlock(self) -> Holder | None:
+        """Takes the lock from a process that is gone, and gives its name; None where nobody holds it, and nothing was done.
+
+        That is for the rare case that a program which it had started has inherited the open file and still runs: else no
+        lock outlives its process. The lock file is deleted, and the next writer makes a new one. A holder that lives where
+        nobody here can see it, as in another container by the same host name, commits nothing any more: code
+        `"lock-lost"` or `"edited"`. One that is gone, but was not waited for by its parent, counts as living.
+
+        Raises:
+            StateLockError: the holder lives, is on another host, or is not named; nothing was changed.
+            StateReadError: the system does not let us look at the lock file; nothing was changed.
+            StateWriteError: it does not let us delete the lock file; nothing was changed.
+        """
+        with FIRST_USE:
+            from gitstate.held import take_away
+        return take_away(self._parts.store.layout.lock)
 
     def checkpoint(self) -> None:
         """Packs the history and empties the journal, which transactions else do when it is full.

@@ -17,7 +17,7 @@ ROWS = [
     {"schema", "queue", "legacy", "generations", "part", "record", "remotes"},
     {"large"},
     {"journal", "lock", "repository", "swap"},
-    {"draft", "jsonl", "layout", "ledger"},
+    {"draft", "held", "jsonl", "layout", "ledger"},
     {"policy", "effects", "chain", "audit", "imports", "names", "hooks"},
     {"boundary", "checkpoint", "reader", "recovery", "statefile"},
     {"store"},
