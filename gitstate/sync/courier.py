@@ -91,6 +91,7 @@ class Courier:
             remote.url,
             ahead=relation.newest() - has,
             behind=0 if stale else contact.behind,
+            theirs=contact.head or known,
             diverged=contact.diverged and not stale,
             last_push=moment(contact.pushed),
             last_pull=moment(contact.pulled),
