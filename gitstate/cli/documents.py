@@ -38,6 +38,7 @@ def of_remote(status: RemoteStatus) -> dict[str, Any]:
         "ahead": status.ahead,
         "behind": status.behind,
         "diverged": status.diverged,
+        "theirs": status.theirs,
         "last_push": None if status.last_push is None else exact(status.last_push),
         "last_pull": None if status.last_pull is None else exact(status.last_pull),
         "last_error": status.last_error,

@@ -63,9 +63,7 @@ def overview(standing: Standing, output: Output) -> Iterator[RenderableType]:
     if standing.remotes:
         yield ""
         yield _remotes(standing.remotes, exactly=output.exactly)
-        for each in standing.remotes:
-            if each.last_error is not None:
-                yield Text(f"{each.name}: {_first_line(each.last_error)}", style="red")
+        yield from _errors(standing.remotes, whole=output.exactly)
 
 
 def holder_text(holder: Holder | None, *, exactly: bool) -> Text:
@@ -139,6 +137,15 @@ def _remotes(remotes: Sequence[RemoteStatus], *, exactly: bool) -> Table:
             Text(printable(each.url), style="dim"),
         )
     return found
+
+
+def _errors(remotes: Sequence[RemoteStatus], *, whole: bool) -> Iterator[Text]:
+    """What the last contacts have failed with: a line each, or all of it."""
+    for each in remotes:
+        if each.last_error is not None:
+            text = printable(each.last_error)
+            named = text if text.startswith(f"{each.name} ") else f"{each.name}: {text}"
+            yield Text(named, style="red", no_wrap=not whole, overflow="ellipsis")
 
 
 def _distance(remote: RemoteStatus) -> Text:
