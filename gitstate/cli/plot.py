@@ -46,7 +46,7 @@ def panels(points: Sequence[Point], width: int) -> Iterator[str]:
     yield from _panel(points, sizes, scale.of_sizes(sizes), width)
     known = [point.seconds for point in points if point.seconds is not None]
     yield ""
-    yield "time since the version before, each mark about ten times the one below"
+    yield "time since the version before (logarithmic)"
     yield from _panel(points, [point.seconds for point in points], scale.of_durations(known), width)
 
 
