@@ -45,6 +45,7 @@ def test_history_shows_what_was_done_and_what_failed_newest_first(folder):
     assert exact.err == "there is more: -n 4, or -n all\n"
     narrow = run("history", "--color=always", cwd=folder, env={"COLUMNS": "60"}).out
     assert "\x1b[31mfailed" in narrow
+    assert len(narrow.splitlines()) == len(said)
 
 
 def test_history_is_json_lines_for_programs(folder):

@@ -84,7 +84,10 @@ class Output:
     def print(self, *renderables: RenderableType) -> None:
         """Writes data for people; a string's control characters are escaped."""
         for each in renderables:
-            self.console.print(printable(each) if isinstance(each, str) else each)
+            # A text forgets on its way to the console that it is not to be wrapped.
+            is_one_line = getattr(each, "no_wrap", None)
+            shown = printable(each) if isinstance(each, str) else each
+            self.console.print(shown, no_wrap=is_one_line, overflow=getattr(each, "overflow", None))
 
     def paged(self, renderables: Iterable[RenderableType]) -> None:
         """As `print`, each as soon as it is there, through a pager where there is a terminal."""

@@ -68,7 +68,7 @@ class _Moment(click.ParamType[datetime]):
 def history(
     session: Session, /, limit: int | None, plot: bool, svg: str | None, **which: Any
 ) -> None:
-    r"""Show what was done, newest first: each commit, and each failure with its reason.
+    """Show what was done, newest first: each commit, and each failure with its reason.
 
     Lines of versions that were pruned are there, too. Without -n it gives 50 lines, to a pipe and
     with --json as well.
@@ -79,7 +79,7 @@ def history(
     \b
         gitstate history --failures --since 1d
         gitstate history --svg history.svg -n all
-    """
+    """  # noqa: D301  click's own mark for lines that stay as they are
     if plot or svg is not None:
         _draw(session, _VERSIONS if limit is None else limit, svg, **which)
     else:

@@ -40,13 +40,13 @@ def status(session: Session, /) -> None:
 @options.verb("lock")
 @click.pass_context
 def lock(context: click.Context, /) -> None:
-    r"""Say who holds the lock, and for how long. Waits for nobody.
+    """Say who holds the lock, and for how long. Waits for nobody.
 
     It ends with 0 where the lock is free, and with 11 where somebody holds it:
 
     \b
         until gitstate lock >/dev/null; do sleep 1; done
-    """
+    """  # noqa: D301  click's own mark for lines that stay as they are
     session: Session = context.obj
     output = session.output
     holder = session.state.lock_holder()
