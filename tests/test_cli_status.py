@@ -62,7 +62,7 @@ def test_status_is_one_document_for_programs(folder):
     assert document["head"]["timestamp"].endswith("Z")
     assert document["file"] == {"status": "clean", "changed_keys": []}
     assert document["lock"] is None
-    assert document["remotes"] == []
+    assert document["remotes"] == document["untold"] == []
 
 
 def test_an_edited_file_is_shown_with_the_keys_that_differ(folder):
@@ -107,20 +107,26 @@ def test_where_the_file_cannot_be_used_the_rest_is_shown(content, file, folder):
     assert done.document["file"]["status"] == file
     assert done.document["phases"] is None
     assert done.document["head"]["serial"] == 2
+    assert done.document["untold"] == ["state"]
 
 
 def test_where_the_history_is_damaged_the_phases_are_shown(folder):
     for pack in (folder / ".pipeline/repo/objects/pack").iterdir():
         pack.write_bytes(b"")
     shutil.rmtree(folder / ".pipeline/repo/objects")
+    (folder / "pipeline.json.lock").unlink()
+    (folder / "pipeline.json.lock").symlink_to("nowhere")
+    (folder / ".pipeline/remotes.json").write_text("{")
 
     done = run("status", cwd=folder, check=False)
     told = rows(done.out)
     assert done.status == 15
     assert told["version"] == "cannot be told"
     assert told["file"] == "cannot be compared with its versions"
+    assert told["lock"] == "cannot be told"
+    assert "warning: the list of remotes cannot be read" in done.err
     assert told["phase2"].split() == ["failed", "2"]
-    assert done.err.startswith("error: ")
+    assert "\nerror: " in done.err
 
 
 def test_a_file_that_gitstate_never_wrote_and_a_free_form(tmp_path):

@@ -51,7 +51,7 @@ def overview(standing: Standing, output: Output) -> Iterator[RenderableType]:
     yield _title(standing)
     yield _row("version", _version(standing.head, standing, exactly=output.exactly))
     yield _row("file", _file(standing, output.width))
-    yield _row("lock", holder_text(standing.holder, exactly=output.exactly))
+    yield _row("lock", _lock(standing, exactly=output.exactly))
     if standing.summary is not None:
         phases = standing.summary["phases"]
         if phases:
@@ -97,7 +97,7 @@ def _version(version: Version | None, standing: Standing, *, exactly: bool) -> T
         text = Text(f"{version.serial} ({version.short_id})", style="")
         text.append(f", {times.shown(version.timestamp, exactly=exactly)}", style="dim")
         return text.append(f": {_first_line(version.message)}")
-    if standing.troubles:
+    if "head" in standing.untold:
         return Text("cannot be told", style="red")
     return Text(
         "none yet" if standing.begun else "none yet: gitstate has not written here", style="yellow"
@@ -110,6 +110,12 @@ def _file(standing: Standing, width: int) -> Text:
     if standing.changed:
         text.append(f": {_list_of(standing.changed, width - _COLUMN - len(what) - 2)}", style="")
     return text
+
+
+def _lock(standing: Standing, *, exactly: bool) -> Text:
+    if "lock" in standing.untold:
+        return Text("cannot be told", style="red")
+    return holder_text(standing.holder, exactly=exactly)
 
 
 def _phases(phases: dict[str, dict[str, Any]]) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -32,7 +33,8 @@ class Standing:
     Attributes:
         path: the state file.
         begun: whether gitstate has ever written there.
-        troubles: what could not be told, and why; what is in the way of the state itself comes first.
+        troubles: why something could not be told; what is in the way of the state itself comes first.
+        untold: what that is: `"state"`, `"head"`, `"lock"`, `"remotes"`.
         summary: its phases and the like, as `summarize` has them; None where the file cannot be used.
         keys: its top-level keys.
         head: the newest version, None where there is none, or the history is damaged.
@@ -45,30 +47,32 @@ class Standing:
 
     def __init__(self, state: PipelineState) -> None:
         self.troubles: list[StateError] = []
+        self.untold: list[str] = []
         self.path = state.path
-        self.begun = state.git_dir.exists()
-        document = self._told(state.read)
+        self.begun = os.path.exists(state.git_dir)  # False where nobody lets us look
+        document = self._told("state", state.read)
         self.summary = None if document is None else summarize(document)
         self.keys = list(document or ())
-        self.head = self._told(lambda: next(state.log(1), None))
-        before = None if document is None or self.head is None else self._told(self.head.read)
+        self.head = self._told("head", lambda: next(state.log(1), None))
+        before = None if self.head is None else self._told("head", self.head.read)
         self.changed = _changed(before, document)
         self.file = self._file_against(before)
-        self.holder = self._told(state.lock_holder)
-        names = [each.name for each in self._told(state.remotes.list) or ()]
-        found = [self._told(partial(state.remote_status, name)) for name in names]
+        self.holder = self._told("lock", state.lock_holder)
+        names = [each.name for each in self._told("remotes", state.remotes.list) or ()]
+        found = [self._told("remotes", partial(state.remote_status, name)) for name in names]
         self.remotes = [each for each in found if each is not None]
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, but for what could not be told."""
+        """All of it; `untold` says of what it does not."""
         return {
             "path": str(self.path),
-            **(self.summary or {"phases": None}),
+            **(self.summary or {**summarize({}), "phases": None}),
             "keys": self.keys,
             "head": None if self.head is None else documents.of_version(self.head),
             "file": {"status": self.file, "changed_keys": self.changed},
             "lock": documents.of_holder(self.holder),
             "remotes": [documents.of_remote(each) for each in self.remotes],
+            "untold": self.untold,
         }
 
     def _file_against(self, before: dict[str, Any] | None) -> str:
@@ -80,11 +84,12 @@ class Standing:
             return "new"
         return "edited" if self.changed else "clean"
 
-    def _told(self, ask: Callable[[], _Result]) -> _Result | None:
+    def _told(self, what: str, ask: Callable[[], _Result]) -> _Result | None:
         try:
             return ask()
         except StateError as error:
             self.troubles.append(error)
+            self.untold = list(dict.fromkeys([*self.untold, what]))
             return None
 
 
