@@ -12,7 +12,7 @@ import gitstate
 PACKAGE = Path(gitstate.__file__).parent
 
 ROWS = [
-    {"errors", "pointer", "trailers", "difference", "finding", "first_use", "due"},
+    {"errors", "pointer", "trailers", "difference", "finding", "first_use", "due", "progress"},
     {"codec", "diff", "files", "flock"},
     {"schema", "queue", "legacy", "generations", "part", "record", "remotes"},
     {"large"},

@@ -9,19 +9,21 @@ from gitstate import files, remotes
 from gitstate.checkpoint import maintaining
 from gitstate.errors import StateRemoteError, StateWriteError
 from gitstate.lock import StateLock
+from gitstate.progress import telling
 from gitstate.repository import BRANCH
 from gitstate.sync.contacts import Contacts
 from gitstate.sync.fetch import Request, fetch, quarantine
 from gitstate.sync.pull import Pull
 from gitstate.sync.push import Push
-from gitstate.sync.report import PullResult, PushResult, telling
+from gitstate.sync.report import PullResult, PushResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from gitstate.progress import Progress
     from gitstate.remotes import Remote
     from gitstate.sync.fetched import History
-    from gitstate.sync.report import Progress
+    from gitstate.sync.report import PullResult, PushResult
     from gitstate.writer import Writer
 
 _NEAR: Final = 32
