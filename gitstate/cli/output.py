@@ -84,10 +84,7 @@ class Output:
     def print(self, *renderables: RenderableType) -> None:
         """Writes data for people; a string's control characters are escaped."""
         for each in renderables:
-            # A text forgets on its way to the console that it is not to be wrapped.
-            is_one_line = getattr(each, "no_wrap", None)
-            shown = printable(each) if isinstance(each, str) else each
-            self.console.print(shown, no_wrap=is_one_line, overflow=getattr(each, "overflow", None))
+            write(self.console, printable(each) if isinstance(each, str) else each)
 
     def paged(self, renderables: Iterable[RenderableType]) -> None:
         """As `print`, each as soon as it is there, through a pager where there is a terminal."""
@@ -167,6 +164,18 @@ class Output:
             emoji=False,
             soft_wrap=error,
         )
+
+
+def write(console: Console, renderable: RenderableType) -> None:
+    """Writes it; a text that is not to be wrapped in one line, as long as it is where nothing of it is to be cut off."""
+    # rich forgets of a text alone that it is not to be wrapped.
+    overflow = getattr(renderable, "overflow", None)
+    console.print(
+        renderable,
+        no_wrap=getattr(renderable, "no_wrap", None),
+        overflow=overflow,
+        soft_wrap=console.soft_wrap or overflow == "ignore",
+    )
 
 
 def table(*columns: str, right: Iterable[str] = ()) -> Table:
