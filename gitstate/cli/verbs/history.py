@@ -38,30 +38,13 @@ class _Count(click.ParamType[int]):
         return int(text)
 
 
-class _Moment(click.ParamType[datetime]):
-    """A moment, as it is typed."""
-
-    name = "moment"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
-        """The moment."""
-        if isinstance(value, datetime):
-            return value
-        try:
-            return times.moment(value)
-        except (ValueError, OverflowError):
-            self.fail(
-                f"{value!r} names no moment; write 2026-11-27T10:00, or 90min, 2d", param, ctx
-            )
-
-
 @options.verb("history")
 @click.option("-n", "--limit", metavar="N", type=_Count(), help="At most so many; all for all.")
 @click.option("--failures", is_flag=True, help="Only what failed.")
 @click.option("--operation", metavar="NAME", help="Only what was done by that operation.")
-@click.option("--since", metavar="TIME", type=_Moment(), help="Nothing before: 2026-11-27, 2h.")
+@click.option(
+    "--since", metavar="TIME", type=times.Moment(), help="Nothing before: 2026-11-27, 2h."
+)
 @click.option("--plot", is_flag=True, help="Draw size and duration of the versions instead.")
 @click.option("--svg", metavar="FILE", help="Draw them into an SVG; - for the standard output.")
 @click.pass_obj
