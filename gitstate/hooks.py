@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from gitstate import files, trailers
 from gitstate.errors import StateWriteError
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 SHIPPED: Final = ("post-commit", "pre-commit", "pre-receive")
 """The names of the hooks that `install` installs."""
+
+Standing = Literal["installed", "missing", "another"]
 
 TIME_LIMIT = 60.0
 """Seconds after which a hook is killed, with what it has started."""
@@ -88,6 +90,21 @@ def install(name: str, target: str | os.PathLike[str]) -> Path:
             files.remove(temporary)
         files.sync_directory(folder)
     return hook
+
+
+def standing(name: str, target: str | os.PathLike[str]) -> Standing:
+    """Whether the hook of that name is `"installed"` in the folder `target`; `"another"` where something else goes by its name.
+
+    Raises:
+        ValueError: there is no such hook.
+        OSError: the system does not let us look.
+    """
+    content, hook = shipped(name).read_bytes(), Path(target) / name
+    if not os.path.lexists(hook):
+        return "missing"
+    if not _holds(hook, content):
+        return "another"
+    return "installed" if os.access(hook, os.X_OK) else "missing"
 
 
 def run(layout: Layout, head: Head) -> None:

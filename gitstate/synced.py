@@ -99,16 +99,19 @@ class Synced:
             StateRemoteError: there is no such remote.
             StateReadError: the history, or the list of remotes, is damaged.
         """
-        return self._parts.courier.status(name, self._parts.activity(name))
+        with FIRST_USE:
+            from gitstate.sync.status import status_of
+        return status_of(self._parts.store, name, self._parts.activity)
 
-    def reroot(self) -> RerootReport:
+    def reroot(self, *, dry_run: bool = False) -> RerootReport:
         """Gives the versions that are kept new hashes, the oldest without a parent, so that any server takes them.
 
         That is for a history of which older versions were pruned, and a remote that has none of them and takes no history
         without them. Remotes that have the old hashes take no push any more, and clones of them no pull; the lines of
-        `get_transaction_history` say which hash a version had. Where nothing was pruned nothing is changed.
+        `get_transaction_history` say which hash a version had. Where nothing was pruned nothing is changed. With
+        `dry_run` nothing is changed either way: the report says which versions would have new hashes.
 
         Raises:
             StateError: as a transaction; nothing was changed.
         """
-        return self._parts.rerooting.run(self._policy.timeout)
+        return self._parts.rerooting.run(self._policy.timeout, dry_run=dry_run)

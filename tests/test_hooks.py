@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from gitstate import PipelineState, StateWriteError, hooks
-from gitstate.hooks import SHIPPED, install, shipped
+from gitstate.hooks import SHIPPED, install, shipped, standing
 
 TOP = Path(__file__).resolve().parents[1]
 
@@ -467,6 +467,21 @@ def test_a_hook_that_is_installed_can_be_installed_again(tmp_path):
     assert install("pre-receive", tmp_path) == made
 
     assert os.access(made, os.X_OK)
+
+
+def test_it_is_told_whether_a_hook_is_installed(tmp_path):
+    assert standing("pre-receive", tmp_path) == "missing"
+    made = install("pre-receive", tmp_path)
+    assert standing("pre-receive", tmp_path) == "installed"
+    made.chmod(0o644)
+    assert standing("pre-receive", tmp_path) == "missing"
+    made.write_text("#!/bin/sh\n")
+    assert standing("pre-receive", tmp_path) == "another"
+    made.unlink()
+    made.symlink_to("nowhere")
+    assert standing("pre-receive", tmp_path) == "another"
+    with pytest.raises(ValueError, match="pre-receive"):
+        standing("update", tmp_path)
 
 
 def another_file(hook: Path) -> None:

@@ -439,6 +439,26 @@ def test_a_remote_that_is_not_there_or_is_there_already_is_refused(
     assert [each.url for each in state.remotes.list()] == [folder.url]
 
 
+def test_a_dry_run_adds_no_remote_and_refuses_what_would_be_refused(
+    folder: Server, tmp_path: Path
+) -> None:
+    state = machine(tmp_path / "first", versions=1)
+
+    assert state.remotes.add("origin", folder.url, dry_run=True).url == folder.url
+    assert state.remotes.list() == []
+    state.remotes.add("origin", folder.url)
+    for name, url, code in (
+        ("origin", "git://host.invalid/x.git", "remote-exists"),
+        ("x", "https://a:secret@host.invalid/x", "remote-url"),
+        ("x", state.git_dir, "remote-url"),
+        ("..", folder.url, "remote-name"),
+    ):
+        with refused(code):
+            state.remotes.add(name, url, dry_run=True)
+
+    assert [each.name for each in state.remotes.list()] == ["origin"]
+
+
 def test_the_status_says_how_far_both_are_apart_without_asking(
     folder: Server, tmp_path: Path
 ) -> None:
@@ -455,7 +475,8 @@ def test_the_status_says_how_far_both_are_apart_without_asking(
 
     status = first.remote_status()
 
-    assert (never.ahead, never.behind, never.last_push) == (2, 0, None)
+    assert (never.ahead, never.behind, never.theirs, never.last_push) == (2, 0, None, None)
+    assert status.theirs == second.version("HEAD").id
     assert (status.name, status.url, status.ahead) == ("origin", folder.url, 1)
     assert (status.behind, status.diverged, status.pushing) == (1, True, "manual")
     assert status.last_push is not None

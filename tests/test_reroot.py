@@ -84,6 +84,17 @@ def test_where_nothing_was_pruned_nothing_is_changed(tmp_path: Path) -> None:
     assert next(state.log()).id == head
 
 
+def test_a_dry_run_says_which_hashes_there_would_be_and_changes_nothing(tmp_path: Path) -> None:
+    state = pruned(tmp_path)
+    before = git(state, "for-each-ref"), sorted(tmp_path.rglob("*"))
+
+    planned = state.reroot(dry_run=True)
+
+    assert (git(state, "for-each-ref"), sorted(tmp_path.rglob("*"))) == before
+    assert len(planned.ids) == 5
+    assert state.reroot() == planned
+
+
 def test_a_second_time_nothing_is_left_to_do(tmp_path: Path) -> None:
     state = pruned(tmp_path)
     state.reroot()

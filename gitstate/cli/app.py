@@ -55,7 +55,7 @@ VERBS: Final = {
         "get": _Verb("document", "The state, or the value at a pointer."),
         "log": _Verb("log", "Versions, newest first."),
         "show": _Verb("log", "A version, and what it changed."),
-        "diff": _Verb("log", "What changed between two versions."),
+        "diff": _Verb("diff", "What changed between two versions."),
         "blame": _Verb("blame", "Which version last changed each key."),
         "history": _Verb("history", "What was done, failures and pruned versions too."),
         "backups": _Verb("restore", "Versions that can be restored, and their names."),

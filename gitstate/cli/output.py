@@ -84,10 +84,7 @@ class Output:
     def print(self, *renderables: RenderableType) -> None:
         """Writes data for people; a string's control characters are escaped."""
         for each in renderables:
-            if isinstance(each, str):
-                self.console.print(printable(each), soft_wrap=True)  # as it is, to be copied
-            else:
-                self.console.print(each)
+            write(self.console, printable(each) if isinstance(each, str) else each)
 
     def paged(self, renderables: Iterable[RenderableType]) -> None:
         """As `print`, each as soon as it is there, through a pager where there is a terminal."""
@@ -167,6 +164,18 @@ class Output:
             emoji=False,
             soft_wrap=error,
         )
+
+
+def write(console: Console, renderable: RenderableType) -> None:
+    """Writes it: a string as it is, to be copied; of a text as much as fits, all where nothing of it is to be cut off."""
+    # rich forgets of a text alone that it is not to be wrapped.
+    overflow = getattr(renderable, "overflow", None)
+    console.print(
+        renderable,
+        no_wrap=getattr(renderable, "no_wrap", None),
+        overflow=overflow,
+        soft_wrap=console.soft_wrap or overflow == "ignore" or isinstance(renderable, str),
+    )
 
 
 def table(*columns: str, right: Iterable[str] = ()) -> Table:

@@ -6,6 +6,7 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 from gitstate.cli import changes, documents
+from gitstate.cli.output import write
 from gitstate.diff import diff
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def show(session: Session, found: list[Change], version: Version | None) -> None
     console = output.console if version is None else output.errors
     if version is None or not session.options.quiet:
         for line in changes.lines_of(found, console.width, whole=output.exactly):
-            console.print(line)
+            write(console, line)
     if not found:
         output.note("nothing to change")
     elif version is not None:

@@ -13,7 +13,7 @@ from gitstate.sync.address import parse
 from gitstate.sync.contacts import Contacts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from gitstate.writer import Writer
 
@@ -32,11 +32,13 @@ class Remotes:
         *,
         push: PushMode = "manual",
         timeout: float = DEFAULT_TIMEOUT,
+        dry_run: bool = False,
     ) -> Remote:
         """The new remote: a repository that is to get the history, or has it. Nobody is asked yet whether it is there.
 
         From then on what it has not received is not pruned. With `push="auto"` it gets every version soon after its commit,
-        beside the transactions. It is given up after `timeout` seconds of silence.
+        beside the transactions. It is given up after `timeout` seconds of silence. With `dry_run` it is not added: whatever
+        would be refused is.
 
         Raises:
             StateRemoteError: the name is taken or none, or the URL is none or holds a password; nothing was changed.
@@ -56,21 +58,27 @@ class Remotes:
             raise ValueError(f"timeout must be a number of seconds above 0, not {timeout!r}")
         remote = Remote(name, parse(url).url, push, float(timeout))
         self._refuse_own(remote)
+        if dry_run:
+            self._is_new(remote, self._layout.remotes())
+            return remote
         with self._changing() as known:
-            if known.get(name) == remote:
-                return remote
-            if name in known:
-                raise StateRemoteError(
-                    f"a remote is called {name!r} already, at {known[name].url}: {self._layout.state}. Nothing was changed."
-                    f" Remove it first, or call this one otherwise.",
-                    remote=name,
-                    url=remote.url,
-                    path=self._layout.state,
-                    code="remote-exists",
-                )
-            self._forget(name)  # what was called so before may have been another one
-            known[name] = remote
+            if self._is_new(remote, known):
+                self._forget(name)  # what was called so before may have been another one
+                known[name] = remote
         return remote
+
+    def _is_new(self, remote: Remote, known: Mapping[str, Remote]) -> bool:
+        other = known.get(remote.name, remote)
+        if other != remote:
+            raise StateRemoteError(
+                f"a remote is called {remote.name!r} already, at {other.url}: {self._layout.state}. Nothing was changed."
+                f" Remove it first, or call this one otherwise.",
+                remote=remote.name,
+                url=remote.url,
+                path=self._layout.state,
+                code="remote-exists",
+            )
+        return remote.name not in known
 
     def _refuse_own(self, remote: Remote) -> None:
         address = parse(remote.url)

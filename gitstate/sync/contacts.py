@@ -33,6 +33,7 @@ class RemoteStatus:
         url: where it is.
         ahead: how many versions it is not known to have.
         behind: how many versions it was seen to have that are not here.
+        theirs: the hash of the newest version that it was seen to have, None for none.
         diverged: whether it was seen to have other versions than are here.
         last_push: when the last push went well, None for never.
         last_pull: the same of a pull.
@@ -45,6 +46,7 @@ class RemoteStatus:
     url: str
     ahead: int
     behind: int
+    theirs: str | None
     diverged: bool
     last_push: datetime | None
     last_pull: datetime | None

@@ -43,8 +43,8 @@ class Reroot:
         self._store = writer.store
         self._ids: dict[str, str] = {}
 
-    def run(self, timeout: float | None) -> RerootReport:
-        """Rewrites it, in one record.
+    def run(self, timeout: float | None, *, dry_run: bool = False) -> RerootReport:
+        """Rewrites it, in one record; with `dry_run` only says how.
 
         Raises:
             StateError: as a transaction; nothing was changed.
@@ -75,6 +75,8 @@ class Reroot:
             for name, at in backups_among(refs).items():
                 if at in self._ids:
                     draft.set_ref(BACKUPS + name, self._ids[at])
+            if dry_run:
+                return RerootReport(dict(self._ids))
             self._writer.commit(draft, found)
             # A crash before this leaves ends that Git comes to no more.
             store.settle()
