@@ -58,7 +58,7 @@ VERBS: Final = {
         "diff": _Verb("log", "What changed between two versions."),
         "blame": _Verb("blame", "Which version last changed each key."),
         "history": _Verb("history", "What was done, failures and pruned versions too."),
-        "backups": _Verb("restore", "Versions that can be restored, and their names."),
+        "backups": _Verb("backups", "Versions that can be restored, and their names."),
         "lock": _Verb("status", "Who holds the lock."),
         "watch": _Verb("watch", "Follow new versions as they come."),
     },
@@ -73,7 +73,7 @@ VERBS: Final = {
         "restore": _Verb("restore", "Make a version, or a part of it, current again."),
         "undo": _Verb("restore", "Take the last change back."),
         "redo": _Verb("restore", "Take the last undo back."),
-        "backup": _Verb("restore", "Keep the state as it is, by a name."),
+        "backup": _Verb("backups", "Keep the state as it is, by a name."),
     },
     "Keep whole": {
         "verify": _Verb("upkeep", "Check everything that is on disk."),

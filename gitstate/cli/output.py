@@ -36,6 +36,7 @@ class Output:
 
     def __init__(self, options: Options) -> None:
         self._options = options
+        self._hears = False
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")  # a terminal of few characters
@@ -125,6 +126,9 @@ class Output:
 
     def hear_warnings(self) -> None:
         """From now on what the library logs as a warning is said here."""
+        if self._hears:
+            return
+        self._hears = True
         handler = logging.Handler(logging.WARNING)
         handler.emit = lambda record: self.warn(record.getMessage())  # type: ignore[method-assign]
         logging.getLogger("gitstate").addHandler(handler)
