@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -125,13 +126,14 @@ class Output:
             self.errors.print(f"hint: {printable(hint)}", style="cyan")
 
     def hear_warnings(self) -> None:
-        """From now on what the library logs as a warning is said here."""
+        """From now on what the library warns of, in its log or as Python does, is said here."""
         if self._hears:
             return
         self._hears = True
         handler = logging.Handler(logging.WARNING)
         handler.emit = lambda record: self.warn(record.getMessage())  # type: ignore[method-assign]
         logging.getLogger("gitstate").addHandler(handler)
+        warnings.showwarning = lambda message, *_, **__: self.warn(str(message))
 
     # ------------------------------------------------------------------------------------------------------------
 
@@ -168,6 +170,11 @@ class Output:
             emoji=False,
             soft_wrap=error,
         )
+
+
+def counted(number: int, what: str) -> str:
+    """`1 version`, `2,571 versions`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def table(*columns: str, right: Iterable[str] = ()) -> Table:
