@@ -80,7 +80,7 @@ VERBS: Final = {
         "repair": _Verb("upkeep", "Mend a damaged store from what can be read."),
         "prune": _Verb("upkeep", "Forget versions older than the window."),
         "checkpoint": _Verb("upkeep", "Pack the history, empty the journal."),
-        "export": _Verb("upkeep", "Write versions to files, or a Git bundle."),
+        "export": _Verb("export", "Write versions to files, or a Git bundle."),
         "unlock": _Verb("status", "Free a lock whose holder is gone."),
     },
     "Elsewhere": {
