@@ -12,9 +12,10 @@ from gitstate.cli.refusal import USAGE, Refusal, meant
 from gitstate.names import check_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from rich.table import Table
 
     from gitstate import Version
+    from gitstate.cli.output import Output
     from gitstate.cli.session import Session
 
 
@@ -59,24 +60,22 @@ def backups(session: Session, /, limit: int | None) -> None:
     if not found:
         output.note("there is no version before the current one")
         return
-    output.paged([_rows(found, names, exactly=output.exactly)])
+    output.paged([_rows(found, names, output)])
 
 
-def _rows(found: Iterable[Version], names: dict[str, list[str]], *, exactly: bool) -> Any:
+def _rows(found: list[Version], names: dict[str, list[str]], output: Output) -> Table:
     from rich.text import Text  # noqa: PLC0415  JSON output does without it
 
+    made = [times.shown(version.timestamp, exactly=output.exactly) for version in found]
+    called = [printable(", ".join(names.get(version.id, []))) for version in found]
+    # rich would make all columns narrower for the sake of the last one.
+    room = output.width - sum(max(map(len, each)) + 2 for each in (made, ["name", *called])) - 18
     rows = table("version", "hash", "when", "name", "message", right=["version"])
-    for column in rows.columns[:3]:
-        column.no_wrap = True
-    rows.columns[4].no_wrap = True
-    for version in found:
-        rows.add_row(
-            str(version.serial or "-"),
-            Text(version.short_id, style="dim"),
-            times.shown(version.timestamp, exactly=exactly),
-            Text(printable(", ".join(names.get(version.id, []))), style="green"),
-            printable(version.message.partition("\n")[0] or version.operation),
-        )
+    for version, when, name in zip(found, made, called, strict=True):
+        message = Text(printable(version.message.partition("\n")[0] or version.operation))
+        message.truncate(max(room, 12), overflow="ellipsis")
+        serial, short_id = str(version.serial or "-"), Text(version.short_id, style="dim")
+        rows.add_row(serial, short_id, when, Text(name, style="green"), message)
     return rows
 
 
