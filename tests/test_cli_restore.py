@@ -54,11 +54,17 @@ def test_a_part_is_restored_and_nothing_else_and_json_says_how(folder):
     ]
     assert held(folder)["phase2"] == {"status": "running"}
 
+    gone = run("restore", "first", "/phase1/status", "-n", cwd=folder).out
+    assert gone == '- /phase1/status  "running"\n'
+
 
 def test_what_is_current_already_is_not_restored_again(folder):
     file = folder / "pipeline.json"
-    assert run("restore", "HEAD", cwd=folder).err == "nothing to change\n"
-    assert held(folder)["serial"] == 3
+    with PipelineState(file) as state:
+        state.restore_backup("first")
+        state.write(DONE)
+    assert run("restore", "HEAD", "--json", cwd=folder).document["version"]["serial"] == 5
+    assert held(folder)["serial"] == 5
 
     file.write_text(file.read_text().replace("running", "failed"))
     before = file.read_bytes()
@@ -111,5 +117,15 @@ def test_an_undo_and_a_redo_show_what_they_change(folder):
     assert redone[-1].startswith("version 5 (")
     assert held(folder) == DONE | {"serial": 5}
 
-    assert "nothing left to redo" in refused(1, "redo", cwd=folder)
+    assert refused(1, "redo", cwd=folder).startswith("error: there is nothing left to redo\n")
     assert held(folder)["serial"] == 5
+
+
+def test_of_a_change_to_much_the_first_lines_are_shown(folder):
+    PipelineState(folder / "pipeline.json").write(DONE | {f"key{n}": n for n in range(25)})
+
+    lines = run("undo", cwd=folder).err.splitlines()
+
+    assert [line[:5] for line in lines[:20]] == ["- /ke"] * 20
+    assert lines[20] == "and 5 more: gitstate show 5"
+    assert lines[21].startswith("version 5 (")
