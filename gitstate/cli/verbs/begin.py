@@ -40,7 +40,10 @@ class Window(click.ParamType[Any]):
 
 
 max_backups = click.option(
-    "--max-backups", type=Window(), help="How many earlier versions are kept; of a new state 50."
+    "--max-backups",
+    metavar="N|all",
+    type=Window(),
+    help="How many earlier versions are kept; of a new state 50.",
 )
 
 
@@ -54,8 +57,8 @@ def init(
 ) -> None:
     """Make FILE, a new state, or take in the one that is there as version 1.
 
-    FILE is pipeline.json here, unless given; of a folder, one without a suffix say, the pipeline.json in it. Where it has a
-    history already, nothing is changed.
+    FILE is pipeline.json unless given; a name without a suffix is that of a folder for it. Where there is a history already,
+    nothing is changed.
     """
     if file is not None:
         folder = file.endswith(os.sep) or not (Path(file).suffix or Path(file).exists())
@@ -91,7 +94,7 @@ def init(
 def import_backups(
     session: Session, /, folder: str | None, max_backups: list[int | None] | None, dry_run: bool
 ) -> None:
-    r"""Take in the backups that another state manager has left in FOLDER.
+    """Take in the backups that another state manager has left in FOLDER.
 
     \b
         backups/pipeline_20250301_120000_000000.json.bak   a version each
@@ -100,7 +103,7 @@ def import_backups(
     FOLDER is .pipeline, beside the state, unless given. Where there is no history yet, the versions are its beginning; else
     they stand beside it, by names such as import/pipeline_20250301_120000_000000. The files stay, and nothing is taken in
     twice.
-    """
+    """  # noqa: D301  click's own mark for lines that stay as they are
     state = _made(session, session.here().path, max_backups)
     if max_backups is None and next(state.log(1), None) is None:
         _refuse_to_forget(state, folder)

@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 @click.option("-f", "--force", is_flag=True, help="Replace a file that is there.")
 @click.pass_obj
 def export(session: Session, /, target: tuple[str, ...], bundle: bool, force: bool) -> None:
-    r"""Write VERSION to the file TARGET; without a version all of them, to files in the folder TARGET.
+    """Write VERSION to the file TARGET; without a version all of them, to files in the folder TARGET.
 
     With --bundle it is one file: of all history, for git clone --mirror, or of that version.
 
     \b
         gitstate export HEAD state.json
-        gitstate export all-versions/
+        gitstate export all-versions
         gitstate export --bundle history.bundle
-    """
+    """  # noqa: D301  click's own mark for lines that stay as they are
     *names, place = target
     if len(names) > 1:
         raise Refusal("one VERSION, and one TARGET", status=USAGE, code="usage")

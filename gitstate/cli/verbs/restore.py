@@ -34,13 +34,13 @@ _NO_STATE = frozenset({"state-missing", "not-json", "not-an-object", "duplicate-
 def restore(
     session: Session, /, version: str, pointer: str, expect: str | None, dry_run: bool
 ) -> None:
-    r"""Make VERSION current again, or of it the value at POINTER alone.
+    """Make VERSION current again, or of it the value at POINTER alone.
 
     That is a change like any other, and can be undone. Where the state file is gone, or damaged, this puts it back:
 
     \b
         gitstate restore HEAD
-    """
+    """  # noqa: D301  click's own mark for lines that stay as they are
     parts, target = parts_of(pointer), version_of(session, version)
     if parts:
         before: dict[str, Any] | None = session.state.read()
