@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,6 +37,7 @@ class Output:
 
     def __init__(self, options: Options) -> None:
         self._options = options
+        self._hears = False
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")  # a terminal of few characters
@@ -124,10 +126,14 @@ class Output:
             self.errors.print(f"hint: {printable(hint)}", style="cyan")
 
     def hear_warnings(self) -> None:
-        """From now on what the library logs as a warning is said here."""
+        """From now on what the library warns of, in its log or as Python does, is said here."""
+        if self._hears:
+            return
+        self._hears = True
         handler = logging.Handler(logging.WARNING)
         handler.emit = lambda record: self.warn(record.getMessage())  # type: ignore[method-assign]
         logging.getLogger("gitstate").addHandler(handler)
+        warnings.showwarning = lambda message, *_, **__: self.warn(str(message))
 
     # ------------------------------------------------------------------------------------------------------------
 
@@ -176,6 +182,11 @@ def write(console: Console, renderable: RenderableType) -> None:
         overflow=overflow,
         soft_wrap=console.soft_wrap or overflow == "ignore" or isinstance(renderable, str),
     )
+
+
+def counted(number: int, what: str) -> str:
+    """`1 version`, `2,571 versions`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def table(*columns: str, right: Iterable[str] = ()) -> Table:

@@ -81,6 +81,7 @@ _HINTS: Final = {
     "remote-diverged": "gitstate remote -v shows both sides; gitstate clone takes theirs into another folder",
     "remote-shallow": "gitstate reroot, if nobody else has the old hashes",
     "no-history": "gitstate init",
+    "history-pruned": "gitstate export --bundle VERSION FILE bundles one version, gitstate export FOLDER writes all",
 }
 """The next command, as the messages of the library name the next call."""
 
