@@ -27,14 +27,19 @@ if TYPE_CHECKING:
     from gitstate.sync.courier import Courier
     from gitstate.sync.reroot import Reroot
     from gitstate.trail import AuditTrail
+    from gitstate.version import Version
 
 
 class Parts:
-    """The parts of a handle on the state file `path` that writes by `policy`; made anew in a forked child."""
+    """The parts of a handle on the state file `path` that writes by `policy`; made anew in a forked child.
 
-    def __init__(self, path: Path, policy: Policy) -> None:
+    Where it is `expecting` a version, it changes no other.
+    """
+
+    def __init__(self, path: Path, policy: Policy, expecting: Version | None = None) -> None:
         self._path = path
         self._policy = policy
+        self._expecting = expecting
         self._opened: Writer | None = None
         self._pid = 0
 
@@ -47,6 +52,13 @@ class Parts:
     def writer(self) -> Writer:
         """Who changes it."""
         return self._open()
+
+    @property
+    def mender(self) -> Writer:
+        """Who repairs it, whatever was expected: of a damaged state nobody can say that it is as it was."""
+        if self._expecting is None:
+            return self.writer
+        return Writer(self.store, self._policy, self.after_commit)
 
     @property
     def history(self) -> History:
@@ -151,6 +163,6 @@ class Parts:
     def _open(self) -> Writer:
         if self._opened is None or self._pid != os.getpid():
             store = open_store(self._path)
-            self._opened = Writer(store, self._policy, self.after_commit)
+            self._opened = Writer(store, self._policy, self.after_commit, self._expecting)
             self._pid = os.getpid()
         return self._opened
