@@ -105,6 +105,18 @@ def test_nothing_is_put_where_there_is_nothing_to_put_it_into(written):
     assert document == {"list": [1, {"x": 2}]}
 
 
+def test_what_is_inserted_moves_up_what_is_there():
+    document = {"list": [1, 2], "a": 1}
+
+    for written in ("/list/0", "/list/3", "/list/-", "/a", "/b"):
+        pointer.insert(document, pointer.split(written), "in")
+    for written in ("/list/6", "/list/x", "/gone/x", "/a/b"):
+        with pytest.raises(LookupError):
+            pointer.insert(document, pointer.split(written), "in")
+
+    assert document == {"list": ["in", 1, 2, "in", "in"], "a": "in", "b": "in"}
+
+
 def test_what_is_not_there_is_removed_already():
     document = {"list": [1, {"x": 2}], "a": 1}
 

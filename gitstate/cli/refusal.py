@@ -36,6 +36,9 @@ STATUSES: Final = {
     "backup-name": USAGE,
     "naive-datetime": USAGE,
     "no-history": NO_STATE,
+    "not-a-patch": USAGE,
+    # It is not the schema that it is against.
+    "patch": FAILED,
     # The system does not let us read it, or it is not for us to judge: nothing says that it is damaged.
     "state-unreadable": FAILED,
     "store-unreadable": FAILED,
