@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.text import Text
 
-from gitstate.cli.output import printable
+from gitstate.cli.output import as_json, printable
 from gitstate.diff import MISSING
 
 if TYPE_CHECKING:
@@ -21,21 +20,21 @@ _WIDEST_PLACE: Final = 48
 
 def text_of(value: Any) -> str:
     """A value as JSON, on lines of its own."""
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    return as_json(value, indent=2)
 
 
 def brief(value: Any, width: int) -> str:
     """A value on one line of at most `width` characters: as JSON, or what it is where that is longer."""
-    text = json.dumps(value, ensure_ascii=False)
+    text = as_json(value)
     if len(text) <= width:
-        return printable(text)
+        return text
     match value:
         case dict():
             return f"{{{len(value)} {'key' if len(value) == 1 else 'keys'}}}"
         case list():
             return f"[{len(value)} {'item' if len(value) == 1 else 'items'}]"
         case _:
-            return printable(text[: max(0, width - 4)]) + '..."'
+            return text[: max(0, width - 4)] + '..."'
 
 
 def lines_of(changes: Iterable[Change], width: int, *, whole: bool) -> Iterator[Text]:

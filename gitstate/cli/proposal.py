@@ -31,6 +31,7 @@ def propose(
         StateError: as a transaction; nothing was changed.
     """
     if dry_run:
+        session.refuse_stale(expect)
         before = session.state.read()
         after = change(copy.deepcopy(before))
         session.state.validate(after)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gitstate.cli.options import Options
 from gitstate.cli.output import Output
-from gitstate.cli.refusal import NO_STATE, USAGE, Refusal
+from gitstate.cli.refusal import CONFLICT, NO_STATE, USAGE, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,6 +61,26 @@ class Session:
             state = state.expecting(version_of(self, expect))
         with state:
             yield state
+
+    def refuse_stale(self, expect: str | None) -> None:
+        """What `changing` would refuse, for those that only say what they would do.
+
+        Raises:
+            Refusal: the newest version does not go by the name `expect`.
+        """
+        from gitstate.cli.naming import version_of  # noqa: PLC0415  which needs a session
+
+        if expect is None:
+            return
+        expected, newest = version_of(self, expect), version_of(self, "HEAD")
+        if expected.id != newest.id:
+            raise Refusal(
+                f"version {expected.serial} ({expected.short_id}) was expected, and the newest is {newest.serial}"
+                f" ({newest.short_id})",
+                status=CONFLICT,
+                code="stale",
+                hint="gitstate log -n 3 shows what came between",
+            )
 
     def place(self) -> Path:
         """Where a new state is to be."""
