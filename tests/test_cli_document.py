@@ -61,7 +61,6 @@ def test_get_says_what_there_is_instead(folder):
     assert "did you mean /phase1/status?" in refused(1, "get", "/phase1/statsu", cwd=folder)
     assert "there is /list/0, /list/1" in refused(1, "get", "/list/7", cwd=folder)
     assert "did you mean /phase1/status?" in refused(2, "get", "phase1.status", cwd=folder)
-    assert "gitstate log" in refused(1, "get", "--at", "77", cwd=folder)
 
 
 def test_set_puts_a_value_and_tells_what_changed(folder):
@@ -89,7 +88,6 @@ def test_set_makes_objects_on_the_way_if_it_is_told_to(folder):
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["-p", "/list/7/a", "1"], 1, ["no /list/7", "there is /list/0, /list/1"]),
         (["/a", "hello"], 2, ["'hello' is not JSON", "--string"]),
         (["", "[]"], 14, ["must be a JSON object"]),
     ],
