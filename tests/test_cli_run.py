@@ -135,7 +135,7 @@ def test_a_signal_reaches_the_command_and_how_that_ended_is_recorded(number, fol
 
 def test_ctrl_c_on_a_terminal_is_the_commands_who_may_go_on(folder):
     master, slave = pty.openpty()
-    script = """trap 'echo x >>hits' INT; echo ready; while ! test -e hits; do sleep 0.1; done; sleep 0.5"""
+    script = """trap 'echo x >>hits' INT; echo ready; while ! test -e hits; do sleep 0.1; done"""
     # The leader of a session takes the first terminal that it opens for its own.
     with subprocess.Popen(
         ["sh", "-c", 'exec "$@" <"$0"', os.ttyname(slave), *COMMAND, "run", "sh", "-c", script],
@@ -149,6 +149,9 @@ def test_ctrl_c_on_a_terminal_is_the_commands_who_may_go_on(folder):
         said = b""
         while b"ready" not in said:
             said += os.read(master, 1000)
+        os.kill(process.pid, signal.SIGINT)  # the terminal would have sent it to the command, too
+        time.sleep(0.5)
+        assert not (folder / "hits").exists()
         os.write(master, b"\x03")
         while b"version 3" not in said:
             said += os.read(master, 1000)
