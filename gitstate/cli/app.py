@@ -208,8 +208,6 @@ def _buffer_output() -> None:
 def _run(session: Session, arguments: Sequence[str]) -> int:
     # Not click's own `main`, which takes Ctrl-C and a broken pipe for a failure.
     try:
-        # An error in the arguments before it is to be a document, too.
-        session.options.json = "--json" in [*arguments][: _end_of_options(arguments)]
         with APP.make_context(NAME, [*arguments], obj=session) as context:
             APP.invoke(context)
     except click.exceptions.Exit as end:
@@ -221,8 +219,11 @@ def _run(session: Session, arguments: Sequence[str]) -> int:
         click.echo(error.format_message(), err=True)
         return USAGE
     except click.ClickException as error:
+        _look_for_json(session, arguments)
         return _fails(session, error.format_message(), status=USAGE, hint=_usage(error))
     except Refusal as error:
+        if error.status == USAGE:
+            _look_for_json(session, arguments)
         session.output.error(document_of(error, error.status))
         return _traced(session, error.status)
     except StateError as error:
@@ -253,5 +254,7 @@ def _usage(error: click.ClickException) -> str | None:
     return None if context is None else f"{context.command_path} --help"
 
 
-def _end_of_options(arguments: Sequence[str]) -> int:
-    return arguments.index("--") if "--" in arguments else len(arguments)
+def _look_for_json(session: Session, arguments: Sequence[str]) -> None:
+    """An error in the arguments before `--json` is to be a document, too."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    session.options.json |= "--json" in [*arguments][:end]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.text import Text
 
-from gitstate.cli.output import printable
+from gitstate.cli.output import as_json, printable
 from gitstate.diff import MISSING
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ _WHOLE: Final = 10**9
 
 def text_of(value: Any) -> str:
     """A value as JSON, on lines of its own."""
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    return as_json(value, indent=2)
 
 
 def place_of(pointer: str) -> str:
@@ -41,16 +40,16 @@ def place_of(pointer: str) -> str:
 
 def brief(value: Any, width: int) -> str:
     """A value on one line of at most `width` characters: as JSON, or what it is where that is longer."""
-    text = _compact(value)
+    text = as_json(value)
     if len(text) <= width:
-        return printable(text)
+        return text
     match value:
         case dict():
             return f"{{{len(value)} {'key' if len(value) == 1 else 'keys'}}}"
         case list():
             return f"[{len(value)} {'item' if len(value) == 1 else 'items'}]"
         case _:
-            return printable(text[: max(0, width - 4)]) + '..."'
+            return text[: max(0, width - 4)] + '..."'
 
 
 def lines_of(changes: Iterable[Change], width: int, *, whole: bool) -> Iterator[Text]:
@@ -82,10 +81,10 @@ def document_of(change: Change) -> dict[str, Any]:
 
 def _alone(line: Text, value: Any, color: str, room: int, *, whole: bool) -> Iterator[Text]:
     """A value that came or went, behind the place in `line`, and below it where it is an object or an array."""
-    if len(_compact(value)) <= room:
+    if len(as_json(value)) <= room:
         rows = [brief(value, room)]
     elif whole:
-        rows = printable(text_of(value)).split("\n")
+        rows = text_of(value).split("\n")
     else:
         rows = _outline(value, room)
     yield line.append("  ").append(rows[0], style=color)
@@ -100,7 +99,7 @@ def _outline(value: Any, room: int) -> list[str]:
     if isinstance(value, list):
         entries = [("", item) for item in value]
     else:
-        entries = [(f"{_compact(key)}: ", item) for key, item in value.items()]
+        entries = [(f"{as_json(key)}: ", item) for key, item in value.items()]
     begin, end = "{}" if isinstance(value, dict) else "[]"
     inside = [f"  {printable(key)}{brief(item, max(room - len(key), 12))}" for key, item in entries]
     return [begin, *(f"{row}," for row in inside[:-1]), *inside[-1:], end]
@@ -108,7 +107,7 @@ def _outline(value: Any, room: int) -> list[str]:
 
 def _replaced(line: Text, change: Change, room: int, width: int, *, whole: bool) -> Iterator[Text]:
     """Both values, beside each other where there is room, else below each other."""
-    old, new = _compact(change.old), _compact(change.new)
+    old, new = as_json(change.old), as_json(change.new)
     if len(old) + len(new) + 4 > room:
         below = _WHOLE if whole else max(min(width, WIDEST_VALUE) - _INDENT - 2, 12)
         if isinstance(change.old, str) and isinstance(change.new, str):
@@ -144,7 +143,3 @@ def _part(text: str, start: int, width: int) -> str:
 def _cut(*, whole: bool) -> OverflowMethod:
     """What is done to a line that is too long; "ignore" leaves it to the terminal."""
     return "ignore" if whole else "ellipsis"
-
-
-def _compact(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
