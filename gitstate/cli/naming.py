@@ -23,15 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gitstate import PipelineState, Version
-    from gitstate.cli.session import Session
 
 _STEPS: Final = re.compile(r"(?P<base>.*?)(?P<steps>(?:~[0-9]{0,9}|\^1?)*)")
 _STEP: Final = re.compile(r"~[0-9]*|\^1?")
-_AT: Final = re.compile(r"(?:HEAD|@)?@\{(.*)\}|@\{(.*)\}")
+_AT: Final = re.compile(r"(?:HEAD|@)?@\{(.*)\}")
 _OFFERED: Final = 50
 
 
-def version_of(session: Session, name: str) -> Version:
+def version_of(state: PipelineState, name: str) -> Version:
     """The version that goes by `name`.
 
     Raises:
@@ -44,7 +43,6 @@ def version_of(session: Session, name: str) -> Version:
     steps = sum(
         int(step[1:] or 1) if step.startswith("~") else 1 for step in _STEP.findall(match["steps"])
     )
-    state = session.state
     try:
         found = _base(state, match["base"])
         if not steps:
@@ -125,7 +123,7 @@ _FORMS: Final = "41, 3f2a91c, HEAD~2, HEAD^, @{2h ago}, or a backup's name"
 
 def _base(state: PipelineState, name: str) -> Version:
     if match := _AT.fullmatch(name):
-        return _at(state, match[1] if match[1] is not None else match[2])
+        return _at(state, match[1])
     if name == "@":
         return state.version("HEAD")
     if name.isdecimal() and len(name) < 40:

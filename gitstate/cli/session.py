@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from gitstate.cli.naming import version_of
 from gitstate.cli.options import Options
 from gitstate.cli.output import Output
 from gitstate.cli.refusal import CONFLICT, NO_STATE, USAGE, Refusal
@@ -54,11 +55,9 @@ class Session:
         Raises:
             Refusal: there is none.
         """
-        from gitstate.cli.naming import version_of  # noqa: PLC0415  which needs a session
-
         state = self.state
         if expect is not None:
-            state = state.expecting(version_of(self, expect))
+            state = state.expecting(version_of(self.state, expect))
         with state:
             yield state
 
@@ -68,11 +67,9 @@ class Session:
         Raises:
             Refusal: the newest version does not go by the name `expect`.
         """
-        from gitstate.cli.naming import version_of  # noqa: PLC0415  which needs a session
-
         if expect is None:
             return
-        expected, newest = version_of(self, expect), version_of(self, "HEAD")
+        expected, newest = version_of(self.state, expect), version_of(self.state, "HEAD")
         if expected.id != newest.id:
             raise Refusal(
                 f"version {expected.serial} ({expected.short_id}) was expected, and the newest is {newest.serial}"

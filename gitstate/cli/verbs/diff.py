@@ -59,7 +59,7 @@ def _compared(
     parts = parts_of(pointer)
     past = compare.Past(session.state)
     if not named:
-        newest = version_of(session, "HEAD")
+        newest = version_of(session.state, "HEAD")
         found = past.changes(newest, parts)
         if found is None:
             raise Refusal(
@@ -69,13 +69,13 @@ def _compared(
         _refuse_nowhere(found, past.document(newest), pointer)
         return past.before(newest), newest, found
     a, b = range_of(named)
-    before = version_of(session, a)
+    before = version_of(session.state, a)
     if b is None:
         after, document = compare.now(session.state)
         if after is not None and not same(past.document(after), document):
             after = None
     else:
-        after = version_of(session, b)
+        after = version_of(session.state, b)
         document = past.document(after)
     found = compare.between(past.document(before), document, parts)
     _refuse_nowhere(found, document, pointer)

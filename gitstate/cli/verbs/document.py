@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def get(session: Session, /, pointer: str, at: str | None, raw: bool) -> None:
     """Write the state, or the value at POINTER, as JSON."""
-    document = session.state.read() if at is None else version_of(session, at).read()
+    document = session.state.read() if at is None else version_of(session.state, at).read()
     value = value_at(document, pointer)
     if session.options.json:
         session.output.document(value)

@@ -39,7 +39,7 @@ def export(session: Session, /, target: tuple[str, ...], bundle: bool, force: bo
     if len(names) > 1:
         raise Refusal("one VERSION, and one TARGET", status=USAGE, code="usage")
     state, folder = session.state, not (bundle or names)
-    version = version_of(session, names[0]) if names else None
+    version = version_of(session.state, names[0]) if names else None
     if version is None:
         _refuse_version(session, place)
     _refuse_target(place, folder=folder, force=force)
@@ -63,7 +63,7 @@ def _refuse_version(session: Session, target: str) -> None:
         Refusal: it would be.
     """
     with contextlib.suppress(Refusal, StateError):
-        version = version_of(session, target)
+        version = version_of(session.state, target)
         raise click.UsageError(
             f"{target} is version {version.serial}, and there is no TARGET; or is it ./{target}?"
         )

@@ -84,7 +84,7 @@ def show(session: Session, /, names: tuple[str, ...]) -> None:
         raise Refusal(
             "one version can be shown; gitstate diff A B compares two", status=USAGE, code="usage"
         )
-    version = version_of(session, named[0] if named else "HEAD")
+    version = version_of(session.state, named[0] if named else "HEAD")
     past = compare.Past(session.state)
     found = past.changes(version, parts_of(pointer))
     if found == [] and pointer:

@@ -41,7 +41,7 @@ def restore(
     \b
         gitstate restore HEAD
     """  # noqa: D301  click's own mark for lines that stay as they are
-    parts, target = parts_of(pointer), version_of(session, version)
+    parts, target = parts_of(pointer), version_of(session.state, version)
     if parts:
         before: dict[str, Any] | None = session.state.read()
         after = _with_part(session.state.read(), target, parts)

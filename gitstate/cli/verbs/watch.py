@@ -47,7 +47,7 @@ def watch(
     """  # noqa: D301  click's sign
     parts = parts_of(pointer)
     newest = next(session.state.log(1), None)
-    following = _Following(session, newest if since is None else version_of(session, since))
+    following = _Following(session, newest if since is None else version_of(session.state, since))
     entries = Entries(session, pointer, patch=patch)
     session.output.note("following new versions, Ctrl-C ends it")
     written = 0
