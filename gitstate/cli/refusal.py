@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
@@ -75,14 +76,15 @@ _HINTS: Final = {
     "version-not-found": "gitstate log lists the versions, gitstate backups the names",
     "version-pruned": "gitstate log lists what is kept, gitstate history what was done",
     "no-such-remote": "gitstate remote lists them, gitstate remote add NAME URL adds one",
-    "remote-exists": "gitstate remote lists them",
-    "remote-ahead": "gitstate pull, then push again",
-    "remote-moved": "gitstate pull, then push again",
+    "remote-exists": "gitstate remote lists them, gitstate remote remove NAME takes it away",
+    "remote-ahead": "gitstate pull NAME, then gitstate push NAME",
+    "remote-moved": "gitstate pull NAME, then gitstate push NAME",
     "remote-diverged": "gitstate remote -v shows both sides; gitstate clone takes theirs into another folder",
     "remote-shallow": "gitstate reroot, if nobody else has the old hashes",
+    "clone-exists": "gitstate clone URL FOLDER; or gitstate remote add NAME URL, then gitstate pull NAME",
     "no-history": "gitstate init",
 }
-"""The next command, as the messages of the library name the next call."""
+"""The next command, as the messages of the library name the next call; NAME is the remote that an error is about."""
 
 _ATTRIBUTES: Final = (
     "path",
@@ -129,7 +131,10 @@ def hint_of(error: StateError) -> str | None:
         return f"version {error.nearest} is kept; gitstate history has the line of this one"
     if isinstance(error, VersionNotFoundError) and error.candidates:
         return "give more digits"
-    return _HINTS.get(error.code)
+    hint = _HINTS.get(error.code)
+    if hint and isinstance(error, StateRemoteError) and error.remote:
+        return hint.replace("NAME", shlex.quote(error.remote))
+    return hint
 
 
 def document_of(error: StateError | Refusal, status: int) -> dict[str, Any]:
