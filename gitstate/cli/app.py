@@ -14,8 +14,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
-from click.shell_completion import CompletionItem, shell_complete
+from click.shell_completion import CompletionItem
 
+from gitstate.cli.completion import COMPLETE, NAME, complete
 from gitstate.cli.options import common
 from gitstate.cli.refusal import (
     BROKEN_PIPE,
@@ -32,10 +33,6 @@ from gitstate.errors import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-NAME: Final = "gitstate"
-COMPLETE: Final = "_GITSTATE_COMPLETE"
-"""Where a shell says that it wants to be told how a line may go on."""
 
 
 class _Verb(NamedTuple):
@@ -180,7 +177,7 @@ def run(arguments: Sequence[str]) -> int:
     """Runs the command with these arguments, and gives the exit status."""
     session = Session()
     if instruction := os.environ.get(COMPLETE):
-        return shell_complete(APP, {"obj": session}, NAME, COMPLETE, instruction)
+        return complete(APP, session, instruction)
     _buffer_output()
     try:
         status = _run(session, arguments)

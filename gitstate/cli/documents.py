@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gitstate.cli.times import exact
 
 if TYPE_CHECKING:
-    from gitstate import Holder, RemoteStatus, Version
+    from gitstate import Holder, Remote, RemoteStatus, Version
 
 
 def of_version(version: Version) -> dict[str, Any]:
@@ -37,9 +37,19 @@ def of_remote(status: RemoteStatus) -> dict[str, Any]:
         "url": status.url,
         "ahead": status.ahead,
         "behind": status.behind,
-        "diverged": status.diverged,
         "theirs": status.theirs,
+        "diverged": status.diverged,
         "last_push": None if status.last_push is None else exact(status.last_push),
         "last_pull": None if status.last_pull is None else exact(status.last_pull),
         "last_error": status.last_error,
+    }
+
+
+def of_settings(remote: Remote) -> dict[str, Any]:
+    """A remote as it was added."""
+    return {
+        "name": remote.name,
+        "url": remote.url,
+        "push": remote.push,
+        "timeout": remote.timeout,
     }

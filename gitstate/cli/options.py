@@ -124,8 +124,25 @@ class Verb(click.Command):
                     formatter.write_dl(rows)
 
 
+class Verbs(Verb, click.Group):
+    """A verb that has verbs of its own, and does something without one, too."""
+
+    command_class = Verb
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, invoke_without_command=True, **settings)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the verbs, then the options."""
+        self.format_commands(ctx, formatter)
+        super().format_options(ctx, formatter)
+
+
 verb = functools.partial(click.command, cls=Verb)
 """Decorates the function of a verb: `@verb("get")`. Its first argument is the session."""
+
+verbs = functools.partial(click.command, cls=Verbs)
+"""The same of one that has verbs of its own, `commands`; its function is called before theirs."""
 
 
 def _option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
@@ -79,15 +80,16 @@ _HINTS: Final = {
     "version-not-found": "gitstate log lists the versions, gitstate backups the names",
     "version-pruned": "gitstate log lists what is kept, gitstate history what was done",
     "no-such-remote": "gitstate remote lists them, gitstate remote add NAME URL adds one",
-    "remote-exists": "gitstate remote lists them",
-    "remote-ahead": "gitstate pull, then push again",
-    "remote-moved": "gitstate pull, then push again",
+    "remote-exists": "gitstate remote lists them, gitstate remote remove NAME takes it away",
+    "remote-ahead": "gitstate pull NAME, then gitstate push NAME",
+    "remote-moved": "gitstate pull NAME, then gitstate push NAME",
     "remote-diverged": "gitstate remote -v shows both sides; gitstate clone takes theirs into another folder",
     "remote-shallow": "gitstate reroot, if nobody else has the old hashes",
+    "clone-exists": "gitstate clone URL FOLDER; or gitstate remote add NAME URL, then gitstate pull NAME",
     "no-history": "gitstate init",
     "history-pruned": "gitstate export --bundle VERSION FILE bundles one version, gitstate export FOLDER writes all",
 }
-"""The next command, as the messages of the library name the next call."""
+"""The next command, as the messages of the library name the next call; NAME is the remote that an error is about."""
 
 _ATTRIBUTES: Final = (
     "path",
@@ -138,7 +140,10 @@ def hint_of(error: StateError) -> str | None:
         return "give more digits"
     if isinstance(error, StateValidationError) and error.code == "not-json":
         return None  # it is what was to be stored; the state file has nothing to do with it
-    return _HINTS.get(error.code)
+    hint = _HINTS.get(error.code)
+    if hint and isinstance(error, StateRemoteError) and error.remote:
+        return hint.replace("NAME", shlex.quote(error.remote))
+    return hint
 
 
 def document_of(error: StateError | Refusal, status: int) -> dict[str, Any]:

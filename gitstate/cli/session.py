@@ -96,14 +96,19 @@ class Session:
         from gitstate import PipelineState  # noqa: PLC0415  which --help does without
 
         self.output.hear_warnings()
+        try:
+            return PipelineState(path, **self.settings(), **given)
+        except (TypeError, ValueError) as error:
+            raise Refusal(str(error), status=USAGE, code="usage") from error
+
+    def settings(self) -> dict[str, Any]:
+        """What the options of this run are to the constructor of a handle."""
+        given: dict[str, Any] = {}
         if self.options.lock_timeout is not None:
             given["timeout"] = self.options.lock_timeout
         if self.options.schema != "default":
             given["schema"] = self._schema()
-        try:
-            return PipelineState(path, **given)
-        except (TypeError, ValueError) as error:
-            raise Refusal(str(error), status=USAGE, code="usage") from error
+        return given
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Asks before what cannot be undone.

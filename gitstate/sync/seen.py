@@ -85,6 +85,7 @@ class Seen:
 
     def __init__(self, file_name: bytes, *, max_state: int, allow_nan: bool) -> None:
         """Takes a tree that holds the file of that name for that of a version; a state may have so many bytes."""
+        self._name = file_name.decode(errors="replace")
         self._entry = b"100644 %s\0" % file_name
         self._max_state = max_state
         self._allow_nan = allow_nan
@@ -151,7 +152,8 @@ class Seen:
             last, at = entry[1], entry.end() + _ID_SIZE
             files += content[entry.end() : at]
         if at < len(content):
-            return Tree(blob, None) if blob is not None else "it has other files, or more"
+            other = f"it has other files than {self._name}, or more"
+            return other if blob is None else Tree(blob, None)
         return Tree(blob, bytes(files))
 
 

@@ -1,0 +1,294 @@
+"""Remotes: remote, push, pull, clone, reroot."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+from click.shell_completion import CompletionItem
+
+from gitstate.cli import documents, options, traffic
+from gitstate.cli.progress import progress_bar
+from gitstate.cli.refusal import REMOTE, Refusal
+from gitstate.cli.session import STATE
+from gitstate.errors import StateError
+
+if TYPE_CHECKING:
+    from gitstate.cli.session import Session
+
+_ORIGIN: Final = "origin"
+
+
+class RemoteName(click.ParamType[str]):
+    """The name of a remote, which the shell can complete."""
+
+    name = "name"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The remotes that begin so."""
+        session: Any = ctx.find_object(object)
+        with suppress(StateError, Refusal):
+            return [
+                CompletionItem(remote.name, help=remote.url)
+                for remote in session.state.remotes.list()
+                if remote.name.startswith(incomplete)
+            ]
+        return []
+
+
+def _finite(context: click.Context, parameter: click.Parameter, value: float | None) -> Any:
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter("expected a number of seconds", context, parameter)
+    return value
+
+
+_timeout = click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    callback=_finite,
+    help="Give a remote up that says nothing for so long; 30 unless given.",
+)
+
+
+# -- which there are -------------------------------------------------------------------------------------------------
+
+
+@options.verb("list")
+@click.pass_obj
+def list_remotes(session: Session, /) -> None:
+    """List the remotes, as of the last contact with each."""
+    _list(session)
+
+
+@options.verb("add")
+@click.argument("name")
+@click.argument("url")
+@click.option(
+    "--push",
+    type=click.Choice(["auto", "manual"]),
+    default="manual",
+    help="auto: it gets each version soon after its commit.",
+)
+@_timeout
+@options.dry_run
+@click.pass_obj
+def add(
+    session: Session, /, name: str, url: str, *, push: Any, timeout: float | None, dry_run: bool
+) -> None:
+    r"""Add the Git repository at URL, which is to get the history, or has it, as NAME.
+
+    URL is a folder, or ssh://, host:path, https://, git://. What it has not received is not pruned from then on.
+
+    \b
+    gitstate remote add origin user@host:state.git --push auto
+    """
+    given: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
+    if dry_run:
+        added = session.state.remotes.add(name, url, push=push, dry_run=True, **given)
+    else:
+        with session.changing() as state:
+            added = state.remotes.add(name, url, push=push, **given)
+    output = session.output
+    if output.json:
+        output.document({"remote": documents.of_settings(added), "added": not dry_run})
+        return
+    if dry_run:
+        output.print(f"{added.name} would be added, at {added.url}")
+        return
+    output.note(f"{added.name} is added, at {added.url}; nothing that it lacks is pruned")
+    automatic = "it gets each version by itself, soon after its commit"
+    output.note(automatic if push == "auto" else f"gitstate push {added.name} sends it all")
+
+
+@options.verb("remove")
+@click.argument("name", type=RemoteName())
+@options.dry_run
+@click.pass_obj
+def remove(session: Session, /, name: str, dry_run: bool) -> None:
+    """Forget the remote NAME. Over there nothing is changed.
+
+    Versions that it lacks are not kept for it any longer: those older than the window go with the next prune.
+    """
+    status = session.state.remote_status(name)
+    if not dry_run:
+        with session.changing() as state:
+            state.remotes.remove(name)
+    output = session.output
+    if output.json:
+        output.document({"remote": documents.of_remote(status), "removed": not dry_run})
+        return
+    what = (
+        f"{name} {'would be' if dry_run else 'is'} forgotten, and nothing changed at {status.url}"
+    )
+    tell = output.print if dry_run else output.note
+    tell(what)
+    if status.ahead:
+        tell(f"the {traffic.versions(status.ahead)} that it lacks may be pruned from then on")
+
+
+@options.verbs("remote", commands=[list_remotes, add, remove])
+@click.pass_context
+def remote(context: click.Context) -> None:
+    """List the remotes, as of the last contact with each; add one, or remove one.
+
+    Nobody is asked how things stand now. -v shows both sides, and the last error.
+    """
+    if context.invoked_subcommand is None:
+        _list(context.obj)
+
+
+# -- to them, and from them ------------------------------------------------------------------------------------------
+
+
+@options.verb("push")
+@click.argument("name", type=RemoteName(), default=_ORIGIN)
+@options.dry_run
+@click.pass_obj
+def push(session: Session, /, name: str, dry_run: bool) -> None:
+    """Send the remote NAME, origin unless given, the versions, names and history that it lacks.
+
+    Nothing that it has is overwritten. A dry run asks nobody: it goes by the last contact.
+    """
+    if dry_run:
+        status = session.state.remote_status(name)
+        traffic.would(session, status, f"{traffic.versions(status.ahead)} would be sent to {name}")
+        return
+    with progress_bar(session) as progress:
+        result = session.state.push(name, progress=progress)
+    traffic.show(session, result, "sent to", "has everything already")
+
+
+@options.verb("pull")
+@click.argument("name", type=RemoteName(), default=_ORIGIN)
+@options.expect
+@options.dry_run
+@click.pass_obj
+def pull(session: Session, /, name: str, expect: str | None, dry_run: bool) -> None:
+    """Take what the remote NAME, origin unless given, has and is not here.
+
+    It has to go on top of what is here, and all of it is checked first. A dry run asks nobody: it goes by the last
+    contact.
+    """
+    if dry_run:
+        status = session.state.remote_status(name)
+        traffic.would(
+            session, status, f"{traffic.versions(status.behind)} would be taken from {name}"
+        )
+        return
+    with session.changing(expect) as state, progress_bar(session) as progress:
+        result = state.pull(name, progress=progress)
+    traffic.show(session, result, "taken from", "has nothing new")
+
+
+@options.verb("clone")
+@click.argument("url")
+@click.argument("file", type=click.Path(), required=False)
+@_timeout
+@options.dry_run
+@click.pass_obj
+def clone(
+    session: Session, /, url: str, file: str | None, timeout: float | None, dry_run: bool
+) -> None:
+    """Make a state of the history at URL, which is its remote origin from then on.
+
+    FILE is where it is to be, called as it is there: pipeline.json here unless given. A folder will do; so is taken
+    what has no ending. A dry run fetches and checks everything, and keeps nothing.
+    """
+    if file is not None:
+        session.options.state = file if Path(file).suffix else os.path.join(file, STATE)
+    place = session.place()
+    given: dict[str, Any] = {} if timeout is None else {"remote_timeout": timeout}
+    if not dry_run:
+        _clone(session, url, place, place, **given)
+        return
+    if os.path.lexists(place):
+        raise Refusal(
+            f"there is a state already: {place}. Nothing was changed.",
+            status=REMOTE,
+            code="clone-exists",
+            hint=f"gitstate clone {url} FOLDER",
+        )
+    with tempfile.TemporaryDirectory(prefix="gitstate-clone-") as folder:
+        _clone(session, url, Path(folder) / place.name, place, **given)
+
+
+@options.verb("reroot")
+@options.expect
+@options.dry_run
+@options.yes
+@click.pass_obj
+def reroot(session: Session, /, expect: str | None, dry_run: bool, yes: bool) -> None:
+    """Give the versions that are kept new hashes, so that any server takes them.
+
+    For a history of which versions were pruned, and a server that takes none without them. Remotes with the old
+    hashes take no push any more, and clones of them no pull.
+    """
+    output = session.output
+    ids = session.state.reroot(dry_run=True).ids
+    if ids and not dry_run:
+        session.confirm(
+            f"{traffic.versions(len(ids))} would get new hashes, for good; whoever has the old ones has to clone anew. Go on?",
+            yes=yes,
+        )
+        with session.changing(expect) as state:
+            ids = state.reroot().ids
+    if output.json:
+        output.document({"ids": dict(ids), "rerooted": bool(ids) and not dry_run})
+        return
+    if not ids:
+        output.note("nothing was pruned: every server takes this history as it is")
+        return
+    tell = output.print if dry_run else output.note
+    if output.exactly:
+        for old, new in ids.items():
+            tell(f"{old} -> {new}")
+    tell(f"{traffic.versions(len(ids))} {'would get' if dry_run else 'got'} new hashes")
+
+
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def _list(session: Session) -> None:
+    state, output = session.state, session.output
+    rows = [(each, state.remote_status(each.name)) for each in state.remotes.list()]
+    newest = next(state.log(1), None)
+    ours = None if newest is None else newest.id
+    if output.json:
+        found = [
+            {**documents.of_remote(status), **documents.of_settings(each)} for each, status in rows
+        ]
+        output.document({"ours": ours, "remotes": found})
+    elif not rows:
+        output.note("no remotes; gitstate remote add NAME URL adds one")
+    elif output.exactly:
+        for each, status in rows:
+            output.print(*traffic.rows_of(each, status, ours))
+    else:
+        output.print(traffic.table_of(rows))
+
+
+def _clone(session: Session, url: str, path: Path, place: Path, **given: Any) -> None:
+    from gitstate import PipelineState  # noqa: PLC0415  which --help does without
+
+    session.made(path)
+    with progress_bar(session) as progress:
+        state = PipelineState.clone(url, path, progress=progress, **session.settings(), **given)
+    with state:
+        version, status = state.version("HEAD"), state.remote_status()
+    output, cloned = session.output, path == place
+    if output.json:
+        rows = {"path": str(place), "remote": documents.of_remote(status)}
+        output.document({**rows, "version": documents.of_version(version), "cloned": cloned})
+    elif cloned:
+        output.note(f"cloned to {place}; {status.url} is its remote {status.name}")
+        output.note(traffic.line_of(version))
+    else:
+        output.print(f"{status.url} would be cloned to {place}", traffic.line_of(version))
