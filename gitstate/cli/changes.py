@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from rich.text import Text
-
 from gitstate.cli.output import as_json, printable
 from gitstate.diff import MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from rich.text import Text
 
     from gitstate.diff import Change
 
@@ -39,6 +39,8 @@ def brief(value: Any, width: int) -> str:
 
 def lines_of(changes: Iterable[Change], width: int, *, whole: bool) -> Iterator[Text]:
     """A line for each change, `~ /phase4/status  "running" -> "success"`; with `whole` values are not shortened."""
+    from rich.text import Text  # noqa: PLC0415  JSON does without it
+
     changes = list(changes)
     longest = max((len(printable(change.pointer)) for change in changes), default=0)
     column = min(longest, _WIDEST_PLACE, max(width // 2, 8))
