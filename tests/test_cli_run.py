@@ -135,7 +135,9 @@ def test_a_signal_reaches_the_command_and_how_that_ended_is_recorded(number, fol
 
 def test_ctrl_c_on_a_terminal_is_the_commands_who_may_go_on(folder):
     master, slave = pty.openpty()
-    script = """trap 'echo x >>hits' INT; echo ready; while ! test -e hits; do sleep 0.1; done; exit 0"""
+    script = (
+        """trap 'echo x >>hits' INT; echo ready; while ! test -e hits; do sleep 0.1; done; exit 0"""
+    )
     # The leader of a session takes the first terminal that it opens for its own.
     with subprocess.Popen(
         ["sh", "-c", 'exec "$@" <"$0"', os.ttyname(slave), *COMMAND, "run", "sh", "-c", script],

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from rich.text import Text
-
 from gitstate.cli.output import as_json, printable
 from gitstate.diff import MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from rich.console import OverflowMethod
+    from rich.text import Text
 
     from gitstate.diff import Change
 
@@ -62,7 +60,7 @@ def lines_of(changes: Iterable[Change], width: int, *, whole: bool) -> Iterator[
     column = min(longest, _WIDEST_PLACE, max(width // 2, 8))
     for change in changes:
         sign, color = _SIGNS[change.op]
-        line = Text(f"{sign} ", style=color, no_wrap=True, overflow=_cut(whole=whole))
+        line = _line(f"{sign} ", color, whole=whole)
         line.append(f"{place_of(change.pointer):{column}}", style="bold")
         room = max(min(width, WIDEST_VALUE) - len(line) - 2, 12)
         if change.op == "replace":
@@ -89,7 +87,7 @@ def _alone(line: Text, value: Any, color: str, room: int, *, whole: bool) -> Ite
         rows = _outline(value, room)
     yield line.append("  ").append(rows[0], style=color)
     for row in rows[1:]:
-        yield Text(" " * _INDENT + row, style=color, no_wrap=True, overflow=_cut(whole=whole))
+        yield _line(" " * _INDENT + row, color, whole=whole)
 
 
 def _outline(value: Any, room: int) -> list[str]:
@@ -117,7 +115,7 @@ def _replaced(line: Text, change: Change, room: int, width: int, *, whole: bool)
         if len(old) + len(new) + 4 > room:
             yield line
             for sign, text, color in (("-", old, "red"), ("+", new, "green")):
-                row = Text(" " * _INDENT, no_wrap=True, overflow=_cut(whole=whole))
+                row = _line(" " * _INDENT, "", whole=whole)
                 yield row.append(f"{sign} {printable(text)}", style=color)
             return
     line.append("  ").append(printable(old), style="red")
@@ -140,6 +138,8 @@ def _part(text: str, start: int, width: int) -> str:
     return before + text[start : start + width - len(before) - 3] + "..."
 
 
-def _cut(*, whole: bool) -> OverflowMethod:
-    """What is done to a line that is too long; "ignore" leaves it to the terminal."""
-    return "ignore" if whole else "ellipsis"
+def _line(text: str, color: str, *, whole: bool) -> Text:
+    """The beginning of a line that is cut off where it is too long; `whole` leaves that to the terminal."""
+    from rich.text import Text  # noqa: PLC0415  JSON output does without it
+
+    return Text(text, style=color, no_wrap=True, overflow="ignore" if whole else "ellipsis")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from gitstate import codec, pointer
+from gitstate import pointer
 from gitstate.cli.refusal import USAGE, Refusal, meant
 from gitstate.errors import StateError, StateReadError
 
@@ -108,6 +108,8 @@ def json_of(content: bytes, what: str) -> Any:
     Raises:
         Refusal: it is not JSON, with its keys told apart.
     """
+    from gitstate import codec  # noqa: PLC0415  who only looks, and --help, do without pydantic
+
     try:
         if content.lstrip().startswith(b"{"):
             return codec.decode_foreign(content)

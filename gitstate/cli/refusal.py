@@ -37,6 +37,7 @@ STATUSES: Final = {
     "backup-name": USAGE,
     "naive-datetime": USAGE,
     "no-history": NO_STATE,
+    "no-such-place": FAILED,
     "not-a-patch": USAGE,
     # It is not the schema that it is against.
     "patch": FAILED,

@@ -54,19 +54,18 @@ def run(
     put a status of its own there, and ends well, keeps it. The lock is free while it runs, and GITSTATE_STATE names the
     state for it.
 
-    It ends with the command's own status: 128 + n where signal n ended it, 127 where it is not found, 126 where it cannot
-    be run. If the end cannot be recorded, that is told, and it fails even if the command did not. The output is the
-    command's: with --json the record is a line on the standard error.
+    It ends with the command's own status: 128 + n for signal n, 127 where it is not found, 126 where it cannot be run.
+    If the end cannot be recorded, it fails even if the command did not. With --json the record is a line on the
+    standard error: the output is the command's.
     """  # noqa: D301  what click has for a paragraph that stays as it is
-    program = os.path.basename(command[0]) or command[0]
-    record = _Record(program, pointers.join(["runs", program]) if at is None else at)
+    program = os.path.basename(command[0])
+    record = _Record(program, at)
     subject = message or f"run {program}"
     if how["dry_run"]:
         propose(session, record.begin, operation="run", **how)
         return
     with contextlib.ExitStack() as stack:
-        state = stack.enter_context(session.changing(how["expect"]))
-        child = Child()
+        child, state = Child(), stack.enter_context(session.changing(how["expect"]))
         with state.transaction(operation="run", message=f"{subject}: running") as txn:
             txn.data = record.begin(txn.data)
             # Before the commit: no signal is to leave a version behind that says "running" of what never ran.
@@ -102,9 +101,9 @@ class _End(NamedTuple):
 class _Record:
     """The record of one run, at its place in a document."""
 
-    def __init__(self, program: str, pointer: str) -> None:
+    def __init__(self, program: str, at: str | None) -> None:
         self._program = program
-        self._parts = parts_of(pointer)
+        self._parts = ["runs", program] if at is None else parts_of(at)
         if not self._parts:
             raise Refusal("a run is recorded in a part of the state", status=USAGE, code="usage")
 
