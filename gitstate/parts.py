@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gitstate.export import Exporter
     from gitstate.history import History
     from gitstate.policy import Policy
+    from gitstate.progress import ProgressCallback
     from gitstate.restore import Restorer
     from gitstate.retention import Retention
     from gitstate.store import Store
@@ -27,14 +28,19 @@ if TYPE_CHECKING:
     from gitstate.sync.courier import Courier
     from gitstate.sync.reroot import Reroot
     from gitstate.trail import AuditTrail
+    from gitstate.version import Version
 
 
 class Parts:
-    """The parts of a handle on the state file `path` that writes by `policy`; made anew in a forked child."""
+    """The parts of a handle on the state file `path` that writes by `policy`; made anew in a forked child.
 
-    def __init__(self, path: Path, policy: Policy) -> None:
+    Where it is `expecting` a version, it changes no other.
+    """
+
+    def __init__(self, path: Path, policy: Policy, expecting: Version | None = None) -> None:
         self._path = path
         self._policy = policy
+        self._expecting = expecting
         self._opened: Writer | None = None
         self._pid = 0
 
@@ -47,6 +53,13 @@ class Parts:
     def writer(self) -> Writer:
         """Who changes it."""
         return self._open()
+
+    @property
+    def mender(self) -> Writer:
+        """Who repairs it, whatever was expected: of a damaged state nobody can say that it is as it was."""
+        if self._expecting is None:
+            return self.writer
+        return Writer(self.store, self._policy, self.after_commit)
 
     @property
     def history(self) -> History:
@@ -103,10 +116,11 @@ class Parts:
             from gitstate.sync.worker import worker_of
         return worker_of(self._path).activity(name)
 
-    @property
-    def retention(self) -> Retention:
-        """Who forgets versions."""
-        return self._retention(self.store)
+    def retention(self, tell: ProgressCallback) -> Retention:
+        """Who forgets versions, and tells how far that is."""
+        with FIRST_USE:
+            from gitstate.retention import Retention
+        return Retention(self.store, self._policy, tell)
 
     @staticmethod
     def after_commit(writer: Writer, head: Head) -> None:
@@ -151,6 +165,6 @@ class Parts:
     def _open(self) -> Writer:
         if self._opened is None or self._pid != os.getpid():
             store = open_store(self._path)
-            self._opened = Writer(store, self._policy, self.after_commit)
+            self._opened = Writer(store, self._policy, self.after_commit, self._expecting)
             self._pid = os.getpid()
         return self._opened

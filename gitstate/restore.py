@@ -13,8 +13,14 @@ from typing import TYPE_CHECKING, Final
 from gitstate import codec
 from gitstate import pointer as pointers
 from gitstate.diff import MISSING, same
-from gitstate.errors import Problem, StateValidationError, VersionNotFoundError
+from gitstate.errors import (
+    Problem,
+    StateReadError,
+    StateValidationError,
+    VersionNotFoundError,
+)
 from gitstate.history import value_at
+from gitstate.repository import BRANCH, blob_id
 from gitstate.version import SHORT_ID_LENGTH
 
 if TYPE_CHECKING:
@@ -105,7 +111,7 @@ class Restorer:
         """
         with self._writer.changing("undo", timeout) as found:
             draft = self._writer.draft_over(found)
-            undone, target = self._undoable(draft)
+            undone, target = self._undoable(draft.head.commit if draft.head else None)
             message, extra = f"undo: {_named(undone.note.serial, undone.id)}", {_UNDOES: undone.id}
             return self._put_back(draft, found, target, message=message, extra=extra)
 
@@ -118,9 +124,60 @@ class Restorer:
         """
         with self._writer.changing("redo", timeout) as found:
             draft = self._writer.draft_over(found)
-            undo, target = self._redoable(draft)
+            undo, target = self._redoable(draft.head.commit if draft.head else None)
             message, extra = f"redo: {_named(target.note.serial, target.id)}", {_REDOES: undo.id}
             return self._put_back(draft, found, target, message=message, extra=extra)
+
+    def undo_target(self) -> Version:
+        """The version whose state an `undo` would show, as things stand. Changes nothing, and waits for nobody.
+
+        Raises:
+            VersionNotFoundError: nothing is left to undo, or no version that is kept shows that state.
+            StateReadError: the history is damaged, or the state file cannot be read.
+        """
+        head, edited = self._standing()
+        if head is not None and edited:  # what would be undone is the edit
+            return self._history.made(self._stands_for(head))
+        return self._history.made(self._undoable(head)[1])
+
+    def redo_target(self) -> Version:
+        """The version whose state a `redo` would show, as things stand. Changes nothing, and waits for nobody.
+
+        Raises:
+            VersionNotFoundError: nothing is left to redo, or no version that is kept shows that state.
+            StateReadError: as `undo_target`.
+        """
+        head, edited = self._standing()
+        if edited:
+            raise self._nothing_left("redo")
+        return self._history.made(self._redoable(head)[1])
+
+    def _standing(self) -> tuple[Commit | None, bool]:
+        """The newest version, and whether the state file holds a state that would become one on top of it."""
+        store, allow_nan = self._writer.store, self._writer.policy.allow_nan
+        while True:
+            at = store.reader.refs().get(BRANCH)
+            content = self._content()
+            if store.reader.refs().get(BRANCH) == at:  # else somebody has committed in between
+                break
+        head = store.repository.commit(at) if at is not None else None
+        kept = store.repository.file_id(head.tree, store.layout.file_name) if head else None
+        if content is None or blob_id(content) == kept:
+            return head, False
+        try:
+            codec.decode_foreign(content, allow_nan=allow_nan)
+        except StateReadError:
+            return head, False  # it would be kept, as bytes that are no state
+        return head, True
+
+    def _content(self) -> bytes | None:
+        """What the state file holds, None where there is none."""
+        try:
+            return self._writer.store.reader.read(look=True)[0]
+        except StateReadError as error:
+            if error.code != "state-missing":
+                raise
+            return None
 
     def _put_back(
         self, draft: Draft, found: Found, target: Commit, *, message: str, extra: dict[str, str]
@@ -137,12 +194,12 @@ class Restorer:
         self._writer.commit(draft, found)
         return self._history.made(draft.head.commit if draft.head else target)
 
-    def _undoable(self, draft: Draft) -> tuple[Commit, Commit]:
-        """The change to undo, and the version whose state was there before it."""
-        if draft.head is None:
+    def _undoable(self, head: Commit | None) -> tuple[Commit, Commit]:
+        """The change to undo where `head` is the newest version, and the version whose state was there before it."""
+        if head is None:
             raise self._nothing_left("undo")
-        undone = self._stands_for(draft.head.commit)
-        return undone, self._stands_for(self._before(undone, draft.head.commit))
+        undone = self._stands_for(head)
+        return undone, self._stands_for(self._before(undone, head))
 
     def _before(self, undone: Commit, head: Commit) -> Commit:
         """A version that shows the state before that which `undone` and `head` show."""
@@ -159,9 +216,9 @@ class Restorer:
             commit = self._history.kept(commit.parents[0])
         return commit
 
-    def _redoable(self, draft: Draft) -> tuple[Commit, Commit]:
-        """The undo to take back, and a version whose state it took back."""
-        commit = draft.head.commit if draft.head is not None else None
+    def _redoable(self, head: Commit | None) -> tuple[Commit, Commit]:
+        """The undo to take back where `head` is the newest version, and a version whose state it took back."""
+        commit = head
         while commit is not None and _REDOES in commit.note.extra:
             # What that undo was built on is where things stand again.
             undo = self._history.kept(commit.note.extra[_REDOES])

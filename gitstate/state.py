@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import os
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from gitstate import codec
 from gitstate.errors import StateReadError, corrupt
+from gitstate.exchange import Exchange
 from gitstate.first_use import FIRST_USE
 from gitstate.layout import Settings
 from gitstate.parts import Parts
@@ -25,24 +25,22 @@ from gitstate.policy import (
     identity,
 )
 from gitstate.synced import Synced
+from gitstate.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
     from types import TracebackType
 
     from pydantic import BaseModel
 
     from gitstate.codec import Document
     from gitstate.diff import Change
-    from gitstate.importer import ImportReport
-    from gitstate.repair import RepairReport
-    from gitstate.retention import PruneReport
     from gitstate.transaction import StateTransaction
-    from gitstate.verify import VerifyReport
     from gitstate.version import Version
 
 
-class PipelineState(Synced):
+class PipelineState(Upkeep, Exchange, Synced):
     """The state of one pipeline: a JSON file whose every committed transaction is a Git commit.
 
     Making one touches nothing; the first write creates the store. A handle may be shared by threads, and any number of
@@ -125,7 +123,12 @@ class PipelineState(Synced):
         return {} if content is None else self._check(content, validate, ours=False)
 
     def version(self, name: Version | int | str) -> Version:
-        """The version that goes by `name`."""
+        """The version that goes by `name`: a serial, a backup's name, `HEAD~n`, or the first digits of a hash.
+
+        Raises:
+            VersionNotFoundError: there is none, or several begin with these digits.
+            StateReadError: the history is damaged.
+        """
         return self._parts.history.version(name)
 
     def list_backups(self, limit: int | None = 10) -> list[Version]:
@@ -212,44 +215,33 @@ class PipelineState(Synced):
         if self._policy.validate is not None:
             self._policy.validate(content)
 
-    def verify(self) -> VerifyReport:
-        """Checks state file, journal, objects, chain and refs. Changes nothing.
-
-        Raises:
-            StateLockError: somebody held the lock all the while.
-        """
-        with FIRST_USE:
-            from gitstate.verify import verify
-        return verify(self._parts.store, self._policy.timeout)
-
-    def repair(self, source: str | os.PathLike[str] | None = None) -> RepairReport:
-        """What was mended, put aside and lost: behind it `verify` finds nothing that is not among the `lost`.
-
-        All that can still be read, in the journal, the packs, the state file, and `source`, is put into a new repository,
-        under the same hashes, which then takes the place of the old one. That is kept as it was, in
-        `.pipeline/quarantine/`, with whatever else was replaced. `source` is another repository of the same history on
-        this machine, such as a clone; what the history is it says only where nothing here does. A version that cannot be
-        brought back is left out; older ones are kept as backups called `recovered-<number>`. Where the settings are lost,
-        `max_backups` is None from then on. Where nothing is wrong, nothing is changed, and an edited state file is
-        nothing wrong. It holds the state's lock all the while, and reads everything.
-
-        Raises:
-            StateLockError: somebody else is at work; nothing was changed.
-            StateReadError: the store is not to be trusted, a newer gitstate wrote it, or the system does not let us read
-                a part of it, or of `source`; nothing was changed.
-            StateWriteError: the disk refused; nothing is lost, and the next use of the state, or repair, goes on.
-            StateTransactionError: a transaction is open in this thread, or an earlier flush failed; nothing was changed.
-            ValueError: there is no repository at `source`; nothing was changed.
-        """
-        with FIRST_USE:
-            from gitstate.repair.mending import Repair
-            from gitstate.repair.source import Source
-        if source is None:
-            return Repair(self._parts.writer, None).run(self._policy.timeout)
-        with contextlib.closing(Source(Path(os.path.abspath(source)))) as other:
-            return Repair(self._parts.writer, other).run(self._policy.timeout)
-
     # -- changing ------------------------------------------------------------------------------------------------
+
+    def expecting(self, version: Version | int | str) -> Self:
+        """Another handle on the same state, which changes it only while it is that version's: compare and swap.
+
+        It is as long as that version is the newest one and the state file holds its very bytes. So a file that somebody
+        edited, damaged or deleted is refused, a restore of it too, and one that a transaction without a version has written.
+        Of several who expect the same, in whatever processes, one changes it: behind that the version is not the newest any
+        more, for the new handle neither. That is looked at under the lock, and a refusal is not in the history.
+
+        Bound by it is what changes the state, its versions, their names or its remotes, a pull included; upkeep is not, as
+        `prune`, `checkpoint`, `repair` and `close` are. An import that goes on with an unfinished one makes several
+        versions, and is refused behind the first: expect that, and run it again.
+
+        What is refused raises `StateConflictError` with code `"stale"`, which names both versions; nothing was changed.
+
+        Raises:
+            VersionNotFoundError: there is no such version.
+            StateReadError: the history is damaged.
+        """
+        with FIRST_USE:
+            from gitstate.version import Version
+        # One that somebody holds may be pruned by now: that it is stale is for the change to say.
+        expected = version if isinstance(version, Version) else self.version(version)
+        handle = copy.copy(self)
+        handle._parts = Parts(self._path, self._policy, expected)  # noqa: SLF001  the same class
+        return handle
 
     def transaction(
         self,
@@ -354,117 +346,32 @@ class PipelineState(Synced):
         """This handle: `state.backup_manager.create_backup()` is `state.create_backup()`."""
         return self
 
-    def undo(self) -> Version:
+    def undo(self, *, dry_run: bool = False) -> Version:
         """The new version, which holds the state before the last change; a second undo goes one further.
+
+        With `dry_run` nothing is changed and nobody waited for: it is the version whose state would be shown.
 
         Raises:
             VersionNotFoundError: nothing is left to undo, or no version that is kept shows that state; nothing was changed.
             StateError: as `transaction`; nothing was changed.
         """
-        return self._parts.restorer.undo(self._policy.timeout)
+        restorer = self._parts.restorer
+        return restorer.undo_target() if dry_run else restorer.undo(self._policy.timeout)
 
-    def redo(self) -> Version:
+    def redo(self, *, dry_run: bool = False) -> Version:
         """The new version, which holds what the last undo took back; a second redo goes one further.
+
+        With `dry_run` as `undo`.
 
         Raises:
             VersionNotFoundError: nothing is left to redo, as behind any other change, or no version that is kept shows that
                 state; nothing was changed.
             StateError: as `transaction`; nothing was changed.
         """
-        return self._parts.restorer.redo(self._policy.timeout)
+        restorer = self._parts.restorer
+        return restorer.redo_target() if dry_run else restorer.redo(self._policy.timeout)
 
-    def export(
-        self, target: str | os.PathLike[str], version: Version | int | str | None = None
-    ) -> Path:
-        """`target`, as an absolute path, which is that version as a JSON file; without a version a folder of all of them.
-
-        Files that are there are replaced. In a folder each is called by number and hash, `pipeline_000041_3f2a91c.json`;
-        one that only a backup's name keeps by that and hash, `pipeline_release_3f2a91c.json`.
-
-        Raises:
-            VersionNotFoundError: there is no such version; nothing was written.
-            StateReadError: there is no history, or a version cannot be read; those before it are written.
-            StateWriteError: the disk refused; those before are written.
-            ValueError: the target is a part of the state itself, or of a store.
-        """
-        place = Path(os.path.abspath(target))
-        if version is None:
-            self._parts.exporter.versions(place)
-        else:
-            self._parts.exporter.version(version, place)
-        return place
-
-    def export_bundle(
-        self, target: str | os.PathLike[str], version: Version | int | str | None = None
-    ) -> Path:
-        """`target`, as an absolute path, a Git bundle of all history: `git clone --mirror` makes a repository of it.
-
-        With a version, of that alone: `git clone` gives a folder with the state file. Its commit has no parent, and the
-        version's author, date and message, to which a line `Version: <hash>` is added.
-
-        Raises:
-            VersionNotFoundError: there is no such version; nothing was written.
-            StateReadError: there is no history, or what is to be written is damaged; or all of it is, and a part was pruned,
-                which a bundle cannot say; nothing was written.
-            StateWriteError: the disk refused; a file that was there is as it was.
-            ValueError: the target is a part of the state itself, or of a store.
-        """
-        place = Path(os.path.abspath(target))
-        if version is None:
-            self._parts.exporter.bundle(place)
-        else:
-            self._parts.exporter.bundle_of(version, place)
-        return place
-
-    def import_backups(self, folder: str | os.PathLike[str] | None = None) -> ImportReport:
-        """Takes in what a state manager that keeps copies has left in `folder`, `.pipeline` beside the state unless given.
-
-        That is `backups/<stem>_YYYYmmdd_HHMMSS_ffffff.json.bak`, each a version with that date, and `transactions.log`,
-        JSON lines for the audit trail. The versions are the beginning of a new history; where there is one, they stand
-        beside it, by names such as `import/<stem>_YYYYmmdd_HHMMSS_ffffff`. The files stay as they are, and nothing is
-        taken in twice, also where a version was pruned, or its name deleted.
-
-        Raises:
-            StateReadError: there is no such `folder`, or the system does not let us read a file of it; what was before
-                that is taken in.
-            StateValidationError: a backup is called `import`, where others are to be; as above.
-            StateError: as `transaction`; as above: run again, it goes on from there.
-        """
-        with FIRST_USE:
-            from gitstate.importer import Importer
-            from gitstate.legacy import OldLayout
-        place = Path(os.fspath(folder)) if folder is not None else self._path.parent / ".pipeline"
-        old = OldLayout(place, self._path.stem)
-        if folder is not None:
-            old.refuse_missing()
-        return Importer(old, self._parts.writer).take_in(self._policy.timeout)
-
-    # -- upkeep --------------------------------------------------------------------------------------------------
-
-    def checkpoint(self) -> None:
-        """Packs the history and empties the journal, which transactions else do when it is full.
-
-        Raises:
-            StateLockError: somebody held the lock; everything is still in the journal.
-            StateWriteError: the disk refused; everything is still in the journal.
-        """
-        self._parts.writer.store.checkpoint(self._policy.timeout)
-
-    def prune(self, *, dry_run: bool = False) -> PruneReport:
-        """Forgets the versions that are older than the `max_backups` before the current one, and gives their space back.
-
-        Named backups stay, and every line of `get_transaction_history`. With `dry_run` nothing is changed: the report
-        says which versions would be forgotten. What was forgotten before is not among them: the space of versions that were
-        left to a name, and have lost it since, comes back with a prune, though a dry run before it says nothing of them.
-
-        Raises:
-            StateReadError: something that is needed is damaged; nothing was given back.
-            StateLockError: somebody held the lock, or is at a checkpoint; the history is whole, with more or fewer versions in it.
-            StateWriteError: the disk refused; the history is whole, with more or fewer versions in it.
-            StateConflictError: somebody moved the branch, or the archive of the audit trail; as above.
-        """
-        retention, window = self._parts.retention, self._max_backups()
-        return retention.plan(window) if dry_run else retention.prune(window)
+    # -- closing -------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Prunes to the `max_backups` of the store if this handle has committed, makes a checkpoint, and closes all files.
@@ -494,10 +401,6 @@ class PipelineState(Synced):
             if isinstance(at, datetime)
             else self._parts.history.version(at)
         )
-
-    def _max_backups(self) -> int | None:
-        settings = self._policy.settings or self._parts.store.layout.settings()
-        return settings.max_backups
 
     def _check(self, content: bytes, validate: bool | None, *, ours: bool) -> Document:
         allow_nan = self._policy.allow_nan

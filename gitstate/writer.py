@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gitstate.policy import Policy
     from gitstate.statefile import Found
     from gitstate.store import Store
+    from gitstate.version import Version
 
 # Versions made by these hold somebody's bytes as they were, which need not be as our encoder writes them.
 _VERBATIM = frozenset({"external_edit", "import", "restore", "undo", "redo", "backup"})
@@ -39,7 +40,7 @@ _log = logging.getLogger("gitstate")
 
 
 class Writer:
-    """Changes to one state by one handle.
+    """Changes to one state by one handle; where that is `expecting` a version, only while the state is that version's.
 
     Attributes:
         store: where they go.
@@ -52,11 +53,13 @@ class Writer:
         store: Store,
         policy: Policy,
         after_commit: Callable[[Writer, Head], None] | None = None,
+        expecting: Version | None = None,
     ) -> None:
         self.store = store
         self.policy = policy
         self.committed = False
         self._after_commit = after_commit
+        self._expecting = expecting
         self._made: Head | None = None
 
     @contextlib.contextmanager
@@ -66,6 +69,7 @@ class Writer:
         If the block has committed a version, what is to be done after a commit is done once the lock is free.
 
         Raises:
+            StateConflictError: another version was expected; code `"stale"`.
             StateError: as `Store.writing` and `StateFile.find`.
         """
         network = self.policy.allow_network
@@ -73,7 +77,7 @@ class Writer:
         try:
             with self.store.writing(operation, timeout, network=network):
                 try:
-                    yield self.store.file.find()
+                    yield self._find()
                 finally:
                     # Under the lock: another thread's block may commit as soon as that is free.
                     made, self._made = self._made, None
@@ -89,7 +93,7 @@ class Writer:
             StateError: as `writing`.
         """
         with self.store.writing(operation, timeout, network=self.policy.allow_network):
-            yield self.store.file.find()
+            yield self._find()
 
     def announce(self, head: Head) -> None:
         """Does what is to be done after a commit; no lock is held."""
@@ -227,6 +231,29 @@ class Writer:
         if head.commit.note.operation in _VERBATIM:
             return self._encoded(content)
         return Encoded(content)
+
+    def _find(self) -> Found:
+        """The state file as it is. Every change begins here, under the lock, with everything in place."""
+        found = self.store.file.find()
+        if self._expecting is not None:
+            self._refuse_stale(self._expecting, found)
+        return found
+
+    def _refuse_stale(self, expected: Version, found: Found) -> None:
+        head, path = self.store.head, self.store.layout.state
+        unedited = head is not None and head.blob == found.blob
+        if unedited and head is not None and head.commit.id == expected.id:
+            return
+        newest = f"{head.commit.note.serial} ({head.commit.id})" if head else "none"
+        besides = "" if unedited else ", and the state file holds something else"
+        if found.content is None:
+            besides = ", and the state file is gone"
+        raise StateConflictError(
+            f"version {expected.serial} ({expected.id}) was expected, and the newest is {newest}{besides}: {path}. Nothing"
+            " was changed. Look at what has come since, and expect that.",
+            path=path,
+            code="stale",
+        )
 
     def _add_found(self, draft: Draft, found: Found, operation: str) -> None:
         if found.content is None or (draft.head and draft.head.blob == found.blob):

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from oracle import git, needs_git
+from wrecks import image
 
 from gitstate import (
     MISSING,
@@ -953,6 +954,89 @@ def test_redo_works_from_another_handle_after_a_checkpoint(five):
         assert other.redo().read() == {"n": 4}
     with PipelineState(five.path) as other:
         assert other.redo().read() == {"n": 5}
+
+
+def told_before(state: PipelineState, what: str) -> bytes | None:
+    """What an undo or redo has shown, which its dry run has told before; None where nothing was left."""
+    call = getattr(state, what)
+    before = image(state.path)
+    try:
+        told = call(dry_run=True)
+    except VersionNotFoundError:
+        assert image(state.path) == before
+        not_found(call)
+        return None
+    assert image(state.path) == before
+    assert call().content() == told.content() == state.path.read_bytes()
+    return told.content()
+
+
+@pytest.mark.parametrize(
+    "steps",
+    ["u", "r", "uuuuu", "uurruruuurrr", "uwur", "eur", "uer", "bur", "ubr", "gu", "ugr", "vur"],
+)
+def test_a_dry_run_of_undo_and_redo_tells_what_would_be_shown_and_changes_nothing(five, steps):
+    unversioned = PipelineState(five.path, backup_before_write=False)
+    for number, step in enumerate(steps):
+        if step in "ur":
+            told_before(five, {"u": "undo", "r": "redo"}[step])
+        elif step == "w":
+            five.write({"n": f"written {number}"})
+        elif step == "v":
+            unversioned.write({"n": "in no version"})
+        elif step == "e":
+            five.path.write_text('{"n": "edited"}')
+        elif step == "b":
+            five.path.write_text("broken")
+        else:
+            five.path.unlink()
+
+
+def test_a_dry_run_tells_what_an_undo_does_where_older_versions_are_pruned(five):
+    five.undo()
+    five.undo()
+    window = PipelineState(five.path, max_backups=2)
+    window.prune()
+
+    assert [told_before(window, what) for what in ("redo", "redo", "undo", "undo")] != [None] * 4
+    assert told_before(window, "undo") is None
+
+
+def test_a_dry_run_waits_for_nobody(five):
+    five.undo()
+
+    with PipelineState(five.path).transaction() as txn:
+        assert five.undo(dry_run=True).serial == 3
+        assert five.redo(dry_run=True).serial == 5
+        txn.rollback()
+
+
+def test_without_a_history_a_dry_run_makes_none(state, path):
+    for call in (state.undo, state.redo):
+        with pytest.raises(VersionNotFoundError):
+            call(dry_run=True)
+    assert not list(path.parent.iterdir())
+    path.write_text("{}")
+    with pytest.raises(VersionNotFoundError):
+        state.undo(dry_run=True)
+    assert list(path.parent.iterdir()) == [path]
+
+
+# -- a version by its name ---------------------------------------------------------------------------------------------
+
+
+def test_a_version_is_given_by_any_of_its_names(unchanging):
+    versions = list(unchanging.log())
+
+    for names in ((5, "HEAD", versions[0]), (3, "HEAD~2", versions[2].id, versions[2].id[:12])):
+        assert len({unchanging.version(name) for name in names}) == 1
+    assert unchanging.version(3) == versions[2]
+    assert unchanging.version(3).read() == {"n": 3}
+
+
+@pytest.mark.parametrize("name", [0, 6, -1, True, "HEAD~5", "no such name", "ffff"])
+def test_a_name_that_none_goes_by_gives_no_version(unchanging, name):
+    not_found(lambda: unchanging.version(name))
 
 
 # -- undo and redo beside a prune --------------------------------------------------------------------------------------
