@@ -41,8 +41,11 @@ def test_log_lists_versions_newest_first_with_names_messages_and_keys(folder):
     assert [line.split()[0] for line in out] == ["5", "4", "3", "2", "1"]
     state = PipelineState(folder / "pipeline.json")
     assert [line.split()[1] for line in out] == [version.short_id for version in state.log()]
-    assert "undo" in out[0] and "(HEAD) version 4" in out[0]
-    assert "speech " in out[1] and "m" * 300 in out[1] and "more" not in out[1]
+    assert "undo" in out[0]
+    assert "(HEAD) version 4" in out[0]
+    assert "speech " in out[1]
+    assert "m" * 300 in out[1]
+    assert "more" not in out[1]
     # A message that says no more than the line does is left out.
     assert out[2].split()[-3:] == ["chunking", "(before-speech)", "phase2"]
     assert "ago" in out[3] or "now" in out[3]
@@ -67,9 +70,12 @@ def test_log_as_json_is_a_line_for_each_and_chosen_as_they_are_asked_for(folder)
     first, second = lines[1]["timestamp"], lines[2]["timestamp"]
     between = run("log", "--json", "--since", first, "--until", second, cwd=folder).lines
     assert [row["serial"] for row in between] == [4, 3]
-    assert [r["serial"] for r in run("log", "--json", "--operation", "undo", cwd=folder).lines] == [5]
+    assert [r["serial"] for r in run("log", "--json", "--operation", "undo", cwd=folder).lines] == [
+        5
+    ]
     none = run("log", "--until", "2d ago", cwd=folder)
-    assert none.out == "" and "no version" in none.err
+    assert none.out == ""
+    assert "no version" in none.err
 
 
 def test_log_of_a_pointer_shows_the_value_after_each_change(folder):
@@ -109,12 +115,14 @@ def test_log_says_where_history_ends_and_where_there_is_none(pruned, tmp_path_fa
     empty = tmp_path_factory.mktemp("empty")
     (empty / "pipeline.json").write_text("{}")
     done = run("log", cwd=empty)
-    assert done.out == "" and "no version yet" in done.err
+    assert done.out == ""
+    assert "no version yet" in done.err
 
 
 def test_what_cannot_be_listed_is_refused(folder):
     said = refused(1, "log", "/phase1/statsu", cwd=folder)
-    assert "there is no /phase1/statsu" in said and "/phase1/status?" in said
+    assert "there is no /phase1/statsu" in said
+    assert "/phase1/status?" in said
     assert "begins with '/'" in refused(2, "log", "phase1", cwd=folder)
     assert "names no moment" in refused(2, "log", "--since", "999999999w", cwd=folder)
     assert run("log", "-n", "-1", cwd=folder, check=False).status == 2
@@ -141,7 +149,8 @@ def test_show_tells_all_of_a_version(folder):
 
     assert "    more of it\n" in run("show", "4", cwd=folder).out
     document = run("show", "1", "--json", cwd=folder).document
-    assert document["serial"] == 1 and document["parents"] == []
+    assert document["serial"] == 1
+    assert document["parents"] == []
     assert document["changes"] == [
         {"op": "add", "pointer": "/phase1", "new": {"status": "running"}}
     ]
@@ -151,9 +160,11 @@ def test_show_tells_all_of_a_version(folder):
 
 def test_show_says_what_it_cannot_tell(pruned):
     out = run("show", "first", cwd=pruned).out
-    assert "none, it is the first" in out and "+ /phase1" in out
+    assert "none, it is the first" in out
+    assert "+ /phase1" in out
     out = run("show", "4", cwd=pruned).out
-    assert "pruned" in out and "its keys: phase1" in out
+    assert "pruned" in out
+    assert "its keys: phase1" in out
     assert run("show", "4", "--json", cwd=pruned).document["changes"] is None
 
     assert "version 4 is kept" in refused(1, "show", "3", cwd=pruned)
