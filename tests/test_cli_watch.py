@@ -113,5 +113,5 @@ def test_a_history_that_is_gone_is_told_and_the_next_one_followed(folder):
 
 
 def test_what_cannot_be_watched_is_refused(folder, tmp_path_factory):
-    assert "no such version" in refused(1, "watch", "--since", "7", cwd=folder)
+    assert "there is no version yet" in refused(1, "watch", "--since", "HEAD", cwd=folder)
     assert "gitstate init" in refused(10, "watch", cwd=tmp_path_factory.mktemp("empty"))
