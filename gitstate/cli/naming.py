@@ -52,6 +52,12 @@ def version_of(state: PipelineState, name: str) -> Version:
         # An imported one stands beside the others: there is nothing before it.
         return state.version(found.serial - steps if found.serial > steps else name)
     except VersionNotFoundError as error:
+        if next(state.log(1), None) is None:
+            raise Refusal(
+                "there is no version yet",
+                code=error.code,
+                hint="the first change makes one, and gitstate backup of the file as it is",
+            ) from error
         hint = None if error.candidates else meant(match["base"], _names(state))
         if hint is None:
             raise

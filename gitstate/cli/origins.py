@@ -126,10 +126,8 @@ class _Moves:
 
     def origin(self, parts: tuple[str, ...], value: Any) -> tuple[str, ...] | None:
         """The way to the same `value` in the document before; None where it is another one, or new."""
-        if same(compare.value_at(self._old, parts), value):
-            return parts
         was = self._moved(parts)
-        if was in (None, parts) or not same(compare.value_at(self._old, was), value):
+        if was is None or not same(compare.value_at(self._old, was), value):
             return None
         return was
 
@@ -141,18 +139,18 @@ class _Moves:
         for depth, part in enumerate(parts):
             before: int | str | None = part
             if isinstance(old, list) and isinstance(new, list):
-                before = self._order(parts[:depth], len(old))[int(part)]
+                before = self._order(parts[:depth], old, new)[int(part)]
             if before is None:
                 return None
             was.append(str(before))
             old, new = compare.value_at(old, was[-1:]), compare.value_at(new, [part])
         return tuple(was)
 
-    def _order(self, parts: tuple[str, ...], length: int) -> list[int | None]:
-        """Where each item of that list stood among the `length` of it; None of one that is new."""
+    def _order(self, parts: tuple[str, ...], old: list[Any], new: list[Any]) -> list[int | None]:
+        """Where each item of the list at `parts` stood in the `old` one; None of one that is new."""
         if parts not in self._orders:
-            order: list[int | None] = list(range(length))
-            for change in self._below(parts[0]).get(parts, []):
+            order: list[int | None] = list(range(len(old)))
+            for change in [] if same(old, new) else self._below(parts[0]).get(parts, []):
                 index = int(change.pointer.rpartition("/")[2])
                 if change.op == "remove":
                     del order[index]
