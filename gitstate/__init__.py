@@ -38,13 +38,14 @@ if TYPE_CHECKING:
         VersionPrunedError,
     )
     from gitstate.importer import ImportReport
+    from gitstate.progress import Progress
     from gitstate.remotes import Remote
     from gitstate.repair import RepairReport
     from gitstate.retention import PruneReport
     from gitstate.schema import PipelineSchema
     from gitstate.state import PipelineState
     from gitstate.sync.contacts import RemoteStatus
-    from gitstate.sync.report import Progress, PullResult, PushResult, RefUpdate
+    from gitstate.sync.report import PullResult, PushResult, RefUpdate
     from gitstate.sync.reroot import RerootReport
     from gitstate.transaction import StateTransaction
     from gitstate.verify import VerifyReport
@@ -90,7 +91,7 @@ _HOMES: Final = {
     "PipelineSchema": "schema",
     "PipelineState": "state",
     "Problem": "errors",
-    "Progress": "sync.report",
+    "Progress": "progress",
     "PruneReport": "retention",
     "PullResult": "sync.report",
     "PushResult": "sync.report",

@@ -44,7 +44,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a lock: process id, host, what it does there, and since when (ISO 8601)."""
+    """Who holds a lock: process id, host, what it does there, and since when (ISO 8601).
+
+    Of somebody whom the lock file does not name the process id is 0, and the rest is empty.
+    """
 
     pid: int
     host: str
@@ -52,6 +55,8 @@ class Holder:
     since: str
 
     def __str__(self) -> str:
+        if not self.pid:
+            return "a process that the lock file does not name"
         return f"pid {self.pid} on {self.host} ({self.operation}, since {self.since})"
 
 

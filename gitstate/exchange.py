@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 from gitstate.first_use import FIRST_USE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gitstate.importer import ImportReport
     from gitstate.parts import Parts
     from gitstate.policy import Policy
+    from gitstate.progress import Progress
     from gitstate.version import Version
 
 
@@ -65,13 +68,23 @@ class Exchange:
             self._parts.exporter.bundle_of(version, place)
         return place
 
-    def import_backups(self, folder: str | os.PathLike[str] | None = None) -> ImportReport:
+    def import_backups(
+        self,
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        dry_run: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> ImportReport:
         """Takes in what a state manager that keeps copies has left in `folder`, `.pipeline` beside the state unless given.
 
         That is `backups/<stem>_YYYYmmdd_HHMMSS_ffffff.json.bak`, each a version with that date, and `transactions.log`,
         JSON lines for the audit trail. The versions are the beginning of a new history; where there is one, they stand
         beside it, by names such as `import/<stem>_YYYYmmdd_HHMMSS_ffffff`. The files stay as they are, and nothing is
         taken in twice, also where a version was pruned, or its name deleted.
+
+        With `dry_run` nothing is changed and nobody waited for: the report says what would be taken in. `progress` is told
+        how far that is, never under the state's lock: `"importing"` counts copies, `"reading"` lines of the log. What the
+        callback raises comes out as it is, and what was before that is taken in.
 
         Raises:
             StateReadError: there is no such `folder`, or the system does not let us read a file of it; what was before
@@ -82,8 +95,11 @@ class Exchange:
         with FIRST_USE:
             from gitstate.importer import Importer
             from gitstate.legacy import OldLayout
+            from gitstate.progress import telling
         place = Path(os.fspath(folder)) if folder is not None else self._path.parent / ".pipeline"
         old = OldLayout(place, self._path.stem)
         if folder is not None:
             old.refuse_missing()
-        return Importer(old, self._parts.writer).take_in(self._policy.timeout)
+        with telling(progress) as tell:
+            importer = Importer(old, self._parts.writer, tell)
+            return importer.plan() if dry_run else importer.take_in(self._policy.timeout)

@@ -17,17 +17,18 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from gitstate import codec
 from gitstate.audit import Archive
 from gitstate.codec import Encoded
-from gitstate.draft import ARCHIVE, ASIDE, BACKUPS, IMPORTED
+from gitstate.draft import ARCHIVE, ASIDE, BACKUPS, IMPORTED, Draft, Head
 from gitstate.errors import Problem, StateReadError, StateValidationError, moved
 from gitstate.imports import LINES_OF_A_FILE, Imports
 from gitstate.legacy import ref_name
+from gitstate.progress import counted, counting
 from gitstate.repository import BRANCH, blob_id, make_blob
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from gitstate.draft import Draft
     from gitstate.legacy import Backup, Entry, OldLayout
+    from gitstate.progress import ProgressCallback
     from gitstate.statefile import Found
     from gitstate.store import Store
     from gitstate.writer import Writer
@@ -79,10 +80,11 @@ class _Copy(NamedTuple):
 
 
 class Importer:
-    """Takes what is `old` into the history of the state that `writer` writes."""
+    """Takes what is `old` into the history of the state that `writer` writes; `tell` is told how far that is."""
 
-    def __init__(self, old: OldLayout, writer: Writer) -> None:
+    def __init__(self, old: OldLayout, writer: Writer, tell: ProgressCallback) -> None:
         self._old = old
+        self._tell = tell
         self._writer = writer
         self._store = writer.store
         self._versions = self._unchanged = 0
@@ -97,7 +99,36 @@ class Importer:
             StateError: as a transaction; as above.
         """
         self._take_backups(timeout)
-        audit = self._take_lines(timeout)
+        return self._report(self._take_lines(timeout))
+
+    def plan(self) -> ImportReport:
+        """What `take_in` would take in, as things stand. Changes nothing, and waits for nobody.
+
+        Raises:
+            StateReadError, StateValidationError: as `take_in`.
+        """
+        refs, store = self._store.reader.refs(), self._store
+        imports = self._imports(refs.get(IMPORTED))
+        commit = store.repository.commit(refs[BRANCH]) if BRANCH in refs else None
+        file_name, head = store.layout.file_name, None
+        if commit is not None:
+            head = Head(commit, store.repository.file_id(commit.tree, file_name))
+        begins = _begins(head, imports)
+        left = deque(self._old.backups())
+        known = imports.backups() if left else set()
+        with counting(self._tell, "importing", len(left)) as seen:
+            while left:
+                some = self._read_some(left, known, seen)
+                # As a record would be put together; what is drafted here nobody commits.
+                author = self._writer.policy.author
+                draft = Draft(head, file_name=file_name, author=author, ref=refs.get)
+                self._count(self._place(some, draft, Encoded(b"{}"), begins=begins)[0], head)
+                head = draft.head
+        with counting(self._tell, "reading") as seen:
+            audit = sum(1 for _ in counted(self._old.entries(imports.lines()), seen))
+        return self._report(audit)
+
+    def _report(self, audit: int) -> ImportReport:
         skipped = tuple(self._old.skipped)
         return ImportReport(self._versions, audit, skipped, self._unchanged, tuple(self._names))
 
@@ -107,19 +138,23 @@ class Importer:
         left = deque(self._old.backups())
         imports = self._imports(self._store.reader.refs().get(IMPORTED))
         known = imports.backups() if left else set()
-        while left:
-            some = self._read_some(left, known)
-            # Also without any: the last of them may be what is left of an import that was interrupted.
-            if some or imports.unfinished:
-                with self._writer.changing("import", timeout) as state:
-                    imports = self._commit_some(some, state, last=not left)
+        with counting(self._tell, "importing", len(left)) as seen:
+            while left:
+                some = self._read_some(left, known, seen)
+                # Also without any: the last of them may be what is left of an import that was interrupted.
+                if some or imports.unfinished:
+                    with self._writer.changing("import", timeout) as state:
+                        imports = self._commit_some(some, state, last=not left)
 
-    def _read_some(self, left: deque[Backup], known: set[tuple[str, str]]) -> list[_Copy]:
+    def _read_some(
+        self, left: deque[Backup], known: set[tuple[str, str]], seen: Callable[[], None]
+    ) -> list[_Copy]:
         """The next copies of those that are `left`, as many as fit into a record."""
         some: list[_Copy] = []
         size = 0
         while left and size < _BYTES_OF_A_RECORD and len(some) < _BACKUPS_OF_A_RECORD:
             backup = left.popleft()
+            seen()
             content = self._old.content(backup)
             if content is None or (backup.file, blob := blob_id(content)) in known:
                 continue
@@ -140,26 +175,41 @@ class Importer:
         imports = self._imports(self._tip())
         known = imports.backups()  # another import may have come between
         head = draft.head
-        begins = head is None or (imports.unfinished and _SOURCE in head.commit.note.extra)
+        begins = _begins(head, imports)
         before = self._writer.newest(draft, state)
-        rows: list[dict[str, Any]] = []
-        for copy in (each for each in some if each.key not in known):
-            if begins and not (draft.head and copy.backup.time < draft.head.commit.note.time):
-                rows.append(_row(copy, self._put_on_branch(draft, copy, before), None))
-                before = copy.encoded
-            else:
-                name = self._free_name(copy, rows)
-                rows.append(_row(copy, self._put_aside(draft, copy, name), name))
+        copies = [each for each in some if each.key not in known]
+        rows, before = self._place(copies, draft, before, begins=begins)
         unfinished = begins and not last and draft.head is not None
         if begins and last:
             self._put_state(draft, state, before)
         imports.extend(draft, backups=rows, unfinished=unfinished)
         self._writer.commit(draft, state)
+        self._count(rows, head)
+        return self._imports(self._store.ref(IMPORTED))
+
+    def _place(
+        self, copies: list[_Copy], draft: Draft, before: Encoded, *, begins: bool
+    ) -> tuple[list[dict[str, Any]], Encoded]:
+        """Puts copies on the branch, if it `begins` with such, else beside it.
+
+        Gives what is to be known of them, and what the newest version holds, which was `before`.
+        """
+        rows: list[dict[str, Any]] = []
+        for copy in copies:
+            if begins and not (draft.head and copy.backup.time < draft.head.commit.note.time):
+                rows.append(_row(copy, self._put_on_branch(draft, copy, before), None))
+                before = copy.encoded
+            else:
+                name = self._free_name(copy, draft)
+                rows.append(_row(copy, self._put_aside(draft, copy, name), name))
+        return rows, before
+
+    def _count(self, rows: list[dict[str, Any]], head: Head | None) -> None:
+        """Counts what has become of copies; `head` was the newest version before."""
         made = {row["commit"] for row in rows} - {head.commit.id if head else ""}
         self._versions += len(made)
         self._unchanged += len(rows) - len(made)
         self._names += [row["name"] for row in rows if row["name"]]
-        return self._imports(self._store.ref(IMPORTED))
 
     def _put_on_branch(self, draft: Draft, copy: _Copy, before: Encoded) -> str:
         """The id of the version that holds the copy: a new one, unless the newest does."""
@@ -175,16 +225,13 @@ class Importer:
         name = name.removeprefix(_FOLDER)
         return draft.add_aside(name, make_blob(copy.content), keys, extra=extra, time=time)
 
-    def _free_name(self, copy: _Copy, rows: list[dict[str, Any]]) -> str:
+    def _free_name(self, copy: _Copy, draft: Draft) -> str:
         """What the copy is called beside the branch; a number follows where a file of that name held something else."""
-        if self._store.ref(ASIDE.removesuffix("/")) is not None:
+        if draft.at(ASIDE.removesuffix("/")) is not None:
             raise _in_the_way()
         first = _FOLDER + ref_name(copy.backup.file)
         names = (first if number == 1 else f"{first}-{number}" for number in count(1))
-        taken = {row["name"] for row in rows}
-        return next(
-            name for name in names if name not in taken and self._store.ref(BACKUPS + name) is None
-        )
+        return next(name for name in names if draft.at(BACKUPS + name) is None)
 
     def _put_state(self, draft: Draft, state: Found, before: Encoded) -> None:
         """The state as it stands comes on top of what it was before."""
@@ -205,16 +252,17 @@ class Importer:
         done, earlier = 0, list(self._old.skipped)
         while True:
             tip = self._store.reader.refs().get(IMPORTED)
-            entries = self._old.entries(self._imports(tip).lines())
             timeline = Timeline(self._store)
-            while some := _portion(entries):
-                rows = [_row_of_line(entry, timeline) for entry in sorted(some, key=_by_time)]
-                added = self._commit_lines(rows, tip, timeout)
-                if added is None:
-                    break
-                done, tip = done + len(rows), added
-            else:
-                return done
+            with counting(self._tell, "reading") as seen:
+                entries = counted(self._old.entries(self._imports(tip).lines()), seen)
+                while some := _portion(entries):
+                    rows = [_row_of_line(entry, timeline) for entry in sorted(some, key=_by_time)]
+                    added = self._commit_lines(rows, tip, timeout)
+                    if added is None:
+                        break
+                    done, tip = done + len(rows), added
+                else:
+                    return done
             # Another import came between: what that has taken in is known now.
             self._old.skipped[:] = earlier
 
@@ -291,6 +339,11 @@ class Timeline:
             return since, self._pruned[serial], serial
         kept = self._chain.at(self._head, oldest)
         return since, kept.note.time if kept else _LAST, serial
+
+
+def _begins(head: Head | None, imports: Imports) -> bool:
+    """Whether copies are the branch's: before there is one, or as long as an import of such goes on."""
+    return head is None or (imports.unfinished and _SOURCE in head.commit.note.extra)
 
 
 def _portion(entries: Iterator[Entry]) -> list[Entry]:

@@ -44,8 +44,11 @@ _LONGEST_POLL_SECONDS: Final = 0.01
 _PATIENCE_SECONDS: Final = 0.25
 """How often the others ask for the lock all the same: the first one may have been stopped."""
 
-_NAME_OFFSET: Final = 1
+NAME_OFFSET: Final = 1
 """The holder's name begins after the first byte, which Windows locks against reading."""
+
+NAME_SIZE: Final = 4096
+"""Bytes of a lock file that are looked at for the name."""
 
 _locks: weakref.WeakSet[StateLock] = weakref.WeakSet()
 
@@ -54,6 +57,17 @@ _locks: weakref.WeakSet[StateLock] = weakref.WeakSet()
 def host() -> str:
     """This machine's name."""
     return socket.gethostname() or "localhost"
+
+
+def holder_in(name: bytes) -> Holder | None:
+    """The holder whom these bytes of a lock file name; None where they name nobody."""
+    try:
+        told: dict[str, Any] = json.loads(name)
+        return Holder(
+            int(told["pid"]), str(told["host"]), str(told["operation"]), str(told["since"])
+        )
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None
 
 
 class StateLock:
@@ -156,12 +170,9 @@ class StateLock:
         """Who took the lock last, as the lock file tells; None where it does not."""
         try:
             with open(self.path, "rb") as file:
-                file.seek(_NAME_OFFSET)
-                told: dict[str, Any] = json.loads(file.read(4096))
-            return Holder(
-                int(told["pid"]), str(told["host"]), str(told["operation"]), str(told["since"])
-            )
-        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+                file.seek(NAME_OFFSET)
+                return holder_in(file.read(NAME_SIZE))
+        except OSError:
             return None
 
     def _is_at_path(self, descriptor: int) -> bool:

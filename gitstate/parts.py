@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gitstate.export import Exporter
     from gitstate.history import History
     from gitstate.policy import Policy
+    from gitstate.progress import ProgressCallback
     from gitstate.restore import Restorer
     from gitstate.retention import Retention
     from gitstate.store import Store
@@ -115,10 +116,11 @@ class Parts:
             from gitstate.sync.worker import worker_of
         return worker_of(self._path).activity(name)
 
-    @property
-    def retention(self) -> Retention:
-        """Who forgets versions."""
-        return self._retention(self.store)
+    def retention(self, tell: ProgressCallback) -> Retention:
+        """Who forgets versions, and tells how far that is."""
+        with FIRST_USE:
+            from gitstate.retention import Retention
+        return Retention(self.store, self._policy, tell)
 
     @staticmethod
     def after_commit(writer: Writer, head: Head) -> None:

@@ -21,6 +21,7 @@ from gitstate.boundary import Boundary
 from gitstate.checkpoint import maintaining
 from gitstate.draft import ARCHIVE, backups_among
 from gitstate.errors import StateError, StateLockError, StateReadError, StateWriteError, moved
+from gitstate.progress import counting, silent
 from gitstate.repository import BRANCH
 from gitstate.store import BRIEF
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gitstate.policy import Policy
+    from gitstate.progress import ProgressCallback
     from gitstate.remotes import Remote
     from gitstate.repository import Commit
     from gitstate.store import Store
@@ -61,11 +63,12 @@ class PruneReport:
 
 
 class Retention:
-    """Keeps the history of `store` to a window."""
+    """Keeps the history of `store` to a window; `tell` is told how far that is, never while the state is locked."""
 
-    def __init__(self, store: Store, policy: Policy) -> None:
+    def __init__(self, store: Store, policy: Policy, tell: ProgressCallback = silent) -> None:
         self._store = store
         self._policy = policy
+        self._tell = tell
 
     def plan(self, window: int | None) -> PruneReport:
         """What would go, were no more kept than the current version and `window` before it; None for all.
@@ -141,11 +144,13 @@ class Retention:
                 remotes = layout.remotes()
                 planned = self.plan(window)
                 first = first or planned
+                self._tell_archived(first.versions)
                 last = min(first.versions.stop, planned.versions.stop) - 1
                 done = last < planned.versions.start or self._archive(last, remotes)
                 self._store.repository.forget()  # a walk through a long history leaves much in memory
                 if done:
                     self._tell_git()
+                    self._tell_archived(first.versions)
                     start, stop = first.versions.start, first.versions.stop
                     goes = range(start, max(start, min(stop, self._boundary().oldest)))
                     kept = self._named_in(goes)
@@ -182,11 +187,12 @@ class Retention:
             store.settle()
             needed = store.journalled()
             roots = store.repository.roots()
-        needed |= store.repository.reachable(roots, self._boundary().ends())
+        with counting(self._tell, "following") as seen:
+            needed |= store.repository.reachable(roots, self._boundary().ends(), seen)
         before = _size(layout.git_dir)
         try:
-            with layout.scratch() as scratch:
-                packs = store.repository.rewrite(needed, scratch)
+            with layout.scratch() as scratch, counting(self._tell, "packing") as seen:
+                packs = store.repository.rewrite(needed, scratch, seen)
             with store.writing("prune", self._policy.timeout):
                 store.settle()
                 needed |= store.journalled()
@@ -199,6 +205,11 @@ class Retention:
         finally:
             store.repository.release_packs()
         return max(0, before - _size(layout.git_dir))
+
+    def _tell_archived(self, goes: range) -> None:
+        if goes:
+            done = self._store.chain.oldest() - goes.start
+            self._tell("archiving", max(0, min(done, len(goes))), len(goes))
 
     def _archive(self, last: int, remotes: Mapping[str, Remote]) -> bool:
         """Whether the versions up to `last` are in the archive, durably, and so are pruned; puts some of them there.

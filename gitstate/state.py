@@ -218,18 +218,18 @@ class PipelineState(Upkeep, Exchange, Synced):
     # -- changing ------------------------------------------------------------------------------------------------
 
     def expecting(self, version: Version | int | str) -> Self:
-        """Another handle on the same state, each change by which is refused unless the state is that version's: compare and swap.
+        """Another handle on the same state, which changes it only while it is that version's: compare and swap.
 
-        That is so while it is the newest version and the state file holds its very bytes: a file that somebody edited,
-        damaged or deleted is not, nor one that a transaction without a version has written. A change through the new
-        handle makes a newer version, and so is the last that it makes; of several who expect the same, in whatever
-        processes, one changes it. It is looked at under the lock, and a refusal is not in the history. Bound by it is
-        whatever changes the state, its versions, their names or its remotes, a pull included; no upkeep, as `prune`,
-        `checkpoint`, `repair` and `close` are. An import that goes
-        on with an unfinished one makes several versions, and is refused behind the first: run it again.
+        It is as long as that version is the newest one and the state file holds its very bytes. So a file that somebody
+        edited, damaged or deleted is refused, a restore of it too, and one that a transaction without a version has written.
+        Of several who expect the same, in whatever processes, one changes it: behind that the version is not the newest any
+        more, for the new handle neither. That is looked at under the lock, and a refusal is not in the history.
 
-        What is refused by it raises `StateConflictError` with code `"stale"`, which names both versions; nothing was
-        changed.
+        Bound by it is what changes the state, its versions, their names or its remotes, a pull included; upkeep is not, as
+        `prune`, `checkpoint`, `repair` and `close` are. An import that goes on with an unfinished one makes several
+        versions, and is refused behind the first: expect that, and run it again.
+
+        What is refused raises `StateConflictError` with code `"stale"`, which names both versions; nothing was changed.
 
         Raises:
             VersionNotFoundError: there is no such version.

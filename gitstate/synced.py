@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
     from gitstate.parts import Parts
     from gitstate.policy import Policy
+    from gitstate.progress import Progress
     from gitstate.sync.book import Remotes
     from gitstate.sync.contacts import RemoteStatus
-    from gitstate.sync.report import Progress, PullResult, PushResult
+    from gitstate.sync.report import PullResult, PushResult
     from gitstate.sync.reroot import RerootReport
 
 

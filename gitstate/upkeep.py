@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING
 from gitstate.first_use import FIRST_USE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gitstate.errors import Holder
     from gitstate.parts import Parts
     from gitstate.policy import Policy
+    from gitstate.progress import Progress
     from gitstate.repair import RepairReport
     from gitstate.retention import PruneReport
     from gitstate.verify import VerifyReport
@@ -23,15 +27,20 @@ class Upkeep:
     _parts: Parts
     _policy: Policy
 
-    def verify(self) -> VerifyReport:
+    def verify(self, *, progress: Callable[[Progress], None] | None = None) -> VerifyReport:
         """Checks state file, journal, objects, chain and refs. Changes nothing.
+
+        `progress` is told how far that is: `"checking"` counts objects, `"reading"` versions, `"following"` what refs lead to.
+        Where something is found it is looked at again, and counted anew. What the callback raises comes out as it is.
 
         Raises:
             StateLockError: somebody held the lock all the while.
         """
         with FIRST_USE:
+            from gitstate.progress import telling
             from gitstate.verify import verify
-        return verify(self._parts.store, self._policy.timeout)
+        with telling(progress) as tell:
+            return verify(self._parts.store, self._policy.timeout, tell)
 
     def repair(self, source: str | os.PathLike[str] | None = None) -> RepairReport:
         """What was mended, put aside and lost: behind it `verify` finds nothing that is not among the `lost`.
@@ -60,6 +69,37 @@ class Upkeep:
         with contextlib.closing(Source(Path(os.path.abspath(source)))) as other:
             return Repair(self._parts.mender, other).run(self._policy.timeout)
 
+    def lock_holder(self) -> Holder | None:
+        """Who holds the state's lock now, None for nobody. Nothing is made or changed, nor waited for.
+
+        Of a holder whom the lock file does not name the `pid` is 0. Where the lock is free, it is held for the
+        microseconds that it takes to see that: a writer that comes just then waits for as long, or, with a timeout of 0, is
+        refused.
+
+        Raises:
+            StateReadError: the system does not let us look at the lock file.
+        """
+        with FIRST_USE:
+            from gitstate.held import holder_now
+        return holder_now(self._parts.store.layout.lock)
+
+    def unlock(self) -> Holder | None:
+        """Takes the lock from a process that is gone, and gives its name; None where nobody holds it, and nothing was done.
+
+        That is for the rare case that a program which it had started has inherited the open file and still runs: else no
+        lock outlives its process. The lock file is deleted, and the next writer makes a new one. A holder that lives where
+        nobody here can see it, as in another container by the same host name, commits nothing any more: code
+        `"lock-lost"` or `"edited"`. One that is gone, but was not waited for by its parent, counts as living.
+
+        Raises:
+            StateLockError: the holder lives, is on another host, or is not named; nothing was changed.
+            StateReadError: the system does not let us look at the lock file; nothing was changed.
+            StateWriteError: it does not let us delete the lock file; nothing was changed.
+        """
+        with FIRST_USE:
+            from gitstate.held import take_away
+        return take_away(self._parts.store.layout.lock)
+
     def checkpoint(self) -> None:
         """Packs the history and empties the journal, which transactions else do when it is full.
 
@@ -69,12 +109,18 @@ class Upkeep:
         """
         self._parts.writer.store.checkpoint(self._policy.timeout)
 
-    def prune(self, *, dry_run: bool = False) -> PruneReport:
+    def prune(
+        self, *, dry_run: bool = False, progress: Callable[[Progress], None] | None = None
+    ) -> PruneReport:
         """Forgets the versions that are older than the `max_backups` before the current one, and gives their space back.
 
         Named backups stay, and every line of `get_transaction_history`. With `dry_run` nothing is changed: the report
         says which versions would be forgotten. What was forgotten before is not among them: the space of versions that were
         left to a name, and have lost it since, comes back with a prune, though a dry run before it says nothing of them.
+
+        `progress` is told how far that is, never under the state's lock: `"archiving"` counts versions that are forgotten,
+        `"following"` objects that are needed, `"packing"` those that are written anew. What the callback raises comes out as
+        it is; the history is whole, and the next prune goes on.
 
         Raises:
             StateReadError: something that is needed is damaged; nothing was given back.
@@ -82,8 +128,11 @@ class Upkeep:
             StateWriteError: the disk refused; the history is whole, with more or fewer versions in it.
             StateConflictError: somebody moved the branch, or the archive of the audit trail; as above.
         """
-        retention, window = self._parts.retention, self._max_backups()
-        return retention.plan(window) if dry_run else retention.prune(window)
+        with FIRST_USE:
+            from gitstate.progress import telling
+        with telling(progress) as tell:
+            retention, window = self._parts.retention(tell), self._max_backups()
+            return retention.plan(window) if dry_run else retention.prune(window)
 
     def _max_backups(self) -> int | None:
         settings = self._policy.settings or self._parts.store.layout.settings()

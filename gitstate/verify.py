@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gitstate.audit import Archive
 from gitstate.boundary import Boundary
@@ -13,15 +13,17 @@ from gitstate.errors import StateError, StateReadError
 from gitstate.finding import Finding, Remedy
 from gitstate.generations import generations
 from gitstate.imports import Imports
+from gitstate.progress import counting, silent
 from gitstate.repository import BRANCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from gitstate.progress import ProgressCallback
     from gitstate.repository import Commit
     from gitstate.store import Store
 
-    _Check = Callable[[Store, float | None], Iterable[str | Finding]]
+    _Check = Callable[["_Look"], Iterable[str | Finding]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +42,24 @@ class VerifyReport:
         return not self.problems
 
 
-def verify(store: Store, timeout: float | None) -> VerifyReport:
+class _Look(NamedTuple):
+    """What is looked at: for how many seconds the lock is waited for, and who is told how far it is."""
+
+    store: Store
+    timeout: float | None
+    tell: ProgressCallback
+
+
+def verify(store: Store, timeout: float | None, tell: ProgressCallback = silent) -> VerifyReport:
     """Checks the state file against the newest version, the journal, every object by its hash, the chain, the refs.
 
     Raises:
         StateLockError: the lock was held for `timeout` seconds.
     """
-    return VerifyReport(tuple(each.line for each in findings(store, timeout)))
+    return VerifyReport(tuple(each.line for each in findings(store, timeout, tell)))
 
 
-def findings(store: Store, timeout: float | None) -> list[Finding]:
+def findings(store: Store, timeout: float | None, tell: ProgressCallback = silent) -> list[Finding]:
     """What `verify` finds, and what it takes to mend that.
 
     Raises:
@@ -61,25 +71,26 @@ def findings(store: Store, timeout: float | None) -> list[Finding]:
         except StateReadError as error:
             return [Finding(str(error))]
         return []
+    look = _Look(store, timeout, tell)
     while True:
         before = _pruned(store)
-        found = [each for check in _CHECKS for each in _confirmed(check, store, timeout)]
+        found = [each for check in _CHECKS for each in _confirmed(check, look)]
         # Beside a prune, what seems to be missing may have gone on purpose.
         if not found or before == _pruned(store):
             return list(dict.fromkeys(found))
 
 
-def _confirmed(check: _Check, store: Store, timeout: float | None) -> list[Finding]:
+def _confirmed(check: _Check, look: _Look) -> list[Finding]:
     """What is found twice: beside writers, or Git's upkeep, something may be on its way just then. Damage stays."""
-    found = _found(check, store, timeout)
-    return found and [each for each in _found(check, store, timeout) if each in found]
+    found = _found(check, look)
+    return found and [each for each in _found(check, look) if each in found]
 
 
-def _found(check: _Check, store: Store, timeout: float | None) -> list[Finding]:
-    store.repository.forget()
+def _found(check: _Check, look: _Look) -> list[Finding]:
+    look.store.repository.forget()
     found: list[Finding] = []
     try:
-        found.extend(e if isinstance(e, Finding) else Finding(e) for e in check(store, timeout))
+        found.extend(e if isinstance(e, Finding) else Finding(e) for e in check(look))
     except StateReadError as error:
         found.append(Finding(str(error)))
     except OSError as error:
@@ -94,31 +105,45 @@ def _pruned(store: Store) -> tuple[int, frozenset[str]]:
     return store.chain.oldest(), frozenset()
 
 
-def _files(store: Store, _: float | None) -> Iterator[str]:
+def _files(look: _Look) -> Iterator[str]:
+    store = look.store
     store.layout.check()
     yield from (f"{fault.why}: {fault.path}" for fault in store.layout.faults())
     if not generations(store.layout.store):
         yield f"the journal is missing: {store.layout.store}; the next use begins a new one"
 
 
-def _journal_and_state(store: Store, timeout: float | None) -> Iterator[Finding]:
-    if found := store.finding(timeout):
+def _journal_and_state(look: _Look) -> Iterator[Finding]:
+    if found := look.store.finding(look.timeout):
         yield found
 
 
-def _objects(store: Store, _: float | None) -> Iterator[str]:
-    yield from store.repository.problems()
+def _objects(look: _Look) -> Iterator[str]:
+    store = look.store
+    with counting(look.tell, "checking") as seen:
+        yield from store.repository.problems(seen)
     if damaged := store.damaged_large_objects():
         damaged &= store.damaged_large_objects()  # a checkpoint may have packed them meanwhile
     for path in sorted(damaged):
         yield f"an object of the journal, in a file of its own, is damaged or missing: {path}"
 
 
-def _chain(store: Store, _: float | None) -> Iterator[str]:
+def _chain(look: _Look) -> Iterator[str]:
+    store = look.store
+    head = store.reader.refs(recover=False).get(BRANCH)
+    total = None
+    if head is not None:
+        total = store.repository.commit(head).note.serial - store.chain.oldest() + 1
+    with counting(look.tell, "reading", total) as seen:
+        yield from _versions(store, head, seen)
+
+
+def _versions(store: Store, head: str | None, seen: Callable[[], None]) -> Iterator[str]:
     repository = store.repository
     newer: Commit | None = None
     first = {1, store.chain.oldest()}  # after a `reroot` the oldest that is kept has no parent
-    for commit in store.chain.walk(store.reader.refs(recover=False).get(BRANCH)):
+    for commit in store.chain.walk(head):
+        seen()
         serial = commit.note.serial
         if newer is not None and serial != newer.note.serial - 1:
             yield f"version {serial} ({commit.id}) stands where {newer.note.serial - 1} should"
@@ -128,7 +153,8 @@ def _chain(store: Store, _: float | None) -> Iterator[str]:
         newer = commit
 
 
-def _archive(store: Store, _: float | None) -> Iterator[str]:
+def _archive(look: _Look) -> Iterator[str]:
+    store = look.store
     while True:
         archive = Archive(store.repository, store.reader.refs(recover=False).get(ARCHIVE))
         try:
@@ -141,7 +167,8 @@ def _archive(store: Store, _: float | None) -> Iterator[str]:
             return
 
 
-def _refs(store: Store, _: float | None) -> Iterator[str | Finding]:
+def _refs(look: _Look) -> Iterator[str | Finding]:
+    store = look.store
     refs = store.reader.refs(recover=False)
     for name, at in refs.items():
         if name.startswith("refs/replace/"):
@@ -162,11 +189,11 @@ def _refs(store: Store, _: float | None) -> Iterator[str | Finding]:
         for at in sorted(lacking):
             yield f"a checkout, or the log of a ref, names {at}, which is missing: {store.layout.git_dir}"
     if store.reader.in_place():  # else files may wait in the journal as well
-        yield from _boundary(store, refs, roots)
+        yield from _boundary(look, refs, roots)
 
 
-def _boundary(store: Store, refs: dict[str, str], roots: set[str]) -> Iterator[str | Finding]:
-    repository = store.repository
+def _boundary(look: _Look, refs: dict[str, str], roots: set[str]) -> Iterator[str | Finding]:
+    store, repository = look.store, look.store.repository
     repository.shallow.read()  # which says if it cannot be read
     boundary = Boundary(repository, store.chain, refs)
     ends = boundary.ends()
@@ -179,7 +206,9 @@ def _boundary(store: Store, refs: dict[str, str], roots: set[str]) -> Iterator[s
     for at in sorted(ends & boundary.known):
         if not repository.readable(at):
             yield f"Git believes that history ends at {at}, which cannot be read: prune() tells it better"
-    yield from _lacking(store, repository.reachable(roots, ends))
+    with counting(look.tell, "following") as seen:
+        reached = repository.reachable(roots, ends, seen)
+    yield from _lacking(store, reached)
 
 
 def _lacking(store: Store, reached: set[str]) -> Iterator[Finding]:

@@ -12,12 +12,12 @@ import gitstate
 PACKAGE = Path(gitstate.__file__).parent
 
 ROWS = [
-    {"errors", "pointer", "trailers", "difference", "finding", "first_use", "due"},
+    {"errors", "pointer", "trailers", "difference", "finding", "first_use", "due", "progress"},
     {"codec", "diff", "files", "flock"},
     {"schema", "queue", "legacy", "generations", "part", "record", "remotes"},
     {"large"},
     {"journal", "lock", "repository", "swap"},
-    {"draft", "jsonl", "layout", "ledger"},
+    {"draft", "held", "jsonl", "layout", "ledger"},
     {"policy", "effects", "chain", "audit", "imports", "names", "hooks"},
     {"boundary", "checkpoint", "reader", "recovery", "statefile"},
     {"store"},

@@ -23,6 +23,7 @@ NOT_FOR_READING = (
     "pydantic",
     "gitstate.diff",
     "gitstate.export",
+    "gitstate.held",
     "gitstate.history",
     "gitstate.hooks",
     "gitstate.importer",

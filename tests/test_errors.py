@@ -122,6 +122,7 @@ def test_a_validation_error_points_to_its_first_problem():
 
 def test_a_holder_reads_as_who_where_what_and_since_when():
     assert str(HOLDER) == "pid 4711 on worker-3 (transaction, since 2026-03-01T09:30:00.123+00:00)"
+    assert str(Holder(0, "", "", "")) == "a process that the lock file does not name"
 
 
 def test_errors_of_the_library_itself_can_be_pickled(state: PipelineState, path: Path):

@@ -26,8 +26,10 @@ from oracle import (
     leave,
     needs_git,
 )
+from wrecks import image
 
 from gitstate import (
+    ImportReport,
     PipelineState,
     StateConflictError,
     StateLockError,
@@ -661,6 +663,65 @@ def test_what_is_the_same_as_before_is_no_version_of_its_own(path: Path) -> None
     assert [state.undo().read()["n"] for _ in range(2)] == [2, 1]
 
 
+# -- a dry run -----------------------------------------------------------------------------------------------------
+
+
+def _taken_in(state: PipelineState) -> ImportReport:
+    """The report of an import, which a dry run has told before and changed nothing."""
+    before = image(state.path)
+    told = state.import_backups(dry_run=True)
+    assert image(state.path) == before
+    report = state.import_backups()
+    assert report == told
+    return report
+
+
+def test_a_dry_run_tells_what_becomes_the_beginning_of_a_history_and_then_nothing(
+    old: Path,
+) -> None:
+    _backup(old, f"{DAY}_130000_500001", {"n": 2, "extra": [1]})
+    _backup(old, f"{DAY}_140000_000000", '{"n": ')
+    _log(old, "{")
+    state = fresh(old)
+
+    report = _taken_in(state)
+
+    assert (report.versions, report.unchanged, report.audit) == (2, 1, 3)
+    assert len(report.skipped) == 2
+    assert _taken_in(state).versions == 0
+    state.close()
+
+
+def test_a_dry_run_tells_the_names_of_what_would_be_kept_aside(old: Path) -> None:
+    state = fresh(old)
+    state.write({"n": "own"})
+    assert len(_taken_in(state).names) == 2
+    _backup(old, f"{DAY}_120000_000001", {"n": "another"})
+    assert _taken_in(state).names == (f"import/pipeline_{DAY}_120000_000001-2",)
+
+
+def test_a_dry_run_refuses_what_would_be_refused(old: Path, tmp_path: Path) -> None:
+    state = fresh(old)
+    version = state.write({"n": 1})
+    (state.git_dir / "refs/backups").mkdir()
+    (state.git_dir / "refs/backups/import").write_text(f"{version}\n")
+
+    with pytest.raises(StateValidationError):
+        state.import_backups(dry_run=True)
+    with pytest.raises(StateReadError):
+        state.import_backups(tmp_path / "nowhere", dry_run=True)
+
+
+def test_a_dry_run_needs_no_store_and_waits_for_nobody(old: Path) -> None:
+    listed = sorted(os.listdir(old.parent)), sorted(os.listdir(old.parent / ".pipeline"))
+    assert PipelineState(old).import_backups(dry_run=True).versions == 2
+    assert listed == (sorted(os.listdir(old.parent)), sorted(os.listdir(old.parent / ".pipeline")))
+
+    with PipelineState(old).transaction() as txn:
+        assert PipelineState(old, timeout=0).import_backups(dry_run=True).versions == 2
+        txn.rollback()
+
+
 # -- once ----------------------------------------------------------------------------------------------------------
 
 
@@ -791,10 +852,19 @@ def test_what_is_taken_in_by_several_records_is_as_if_by_one(path: Path, small: 
     _seven(path)
     state = fresh(path)
 
-    report = state.import_backups()
+    report = _taken_in(state)
 
     assert (report.versions, report.audit) == (7, 7)
     _judge_seven(state)
+
+
+def test_a_record_goes_on_with_what_the_one_before_holds(path: Path, small: None) -> None:
+    for number, n in enumerate((1, 2, 2, 3, 3)):
+        _backup(path, f"{DAY}_12000{number}_000000", {"n": n})
+
+    report = _taken_in(fresh(path))
+
+    assert (report.versions, report.unchanged) == (3, 2)
 
 
 @forks
@@ -815,7 +885,8 @@ def test_an_import_that_was_killed_is_gone_on_with(record: int, path: Path, smal
 
     assert fork(run).wait() == KILLED
     state = fresh(path)
-    state.import_backups()
+    state.read()  # which recovers
+    _taken_in(state)
     _judge_seven(state)
     assert state.import_backups() == type(state.import_backups())(0, 0, ())
 
@@ -840,7 +911,7 @@ def test_a_transaction_in_the_midst_of_an_import_has_the_rest_kept_aside(
     other.write({"n": "new"})
     _backup(path, "20990101_000000_000000", {"n": 99})
 
-    names = state.import_backups().names
+    names = _taken_in(state).names
 
     assert 0 < begun < 7
     assert [state.read(at=name)["n"] for name in names] == [*range(begun, 7), 99]

@@ -436,7 +436,7 @@ def test_what_is_wrong_for_a_moment_is_said_only_if_it_stays(
     line = "an object is missing"
     said = [line] * times
 
-    def problems(_: Repository) -> Iterator[str]:
+    def problems(_: Repository, seen: Callable[[], None]) -> Iterator[str]:
         yield from [said.pop()] if said else []
 
     monkeypatch.setattr(Repository, "problems", problems)

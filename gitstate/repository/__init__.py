@@ -70,6 +70,10 @@ _NOTHING: Final = "0" * _ID_LENGTH
 _MAX_CACHED_COMMITS: Final = 4096
 
 
+def unseen() -> None:
+    """Counts no object."""
+
+
 class Repository:
     """The objects and refs below `git_dir`. May be used from several threads (PITFALLS D11).
 
@@ -219,8 +223,12 @@ class Repository:
                 code="config-damaged",
             ) from error
 
-    def reachable(self, roots: Iterable[str], ends: Container[str]) -> set[str]:
+    def reachable(
+        self, roots: Iterable[str], ends: Container[str], seen: Callable[[], None] = unseen
+    ) -> set[str]:
         """The ids of all objects that `roots` and what they refer to lead to; behind the commits in `ends` is nothing.
+
+        `seen` is called for each.
 
         Raises:
             StateReadError: one of them is missing or damaged.
@@ -232,6 +240,7 @@ class Repository:
             if object_id in found:
                 continue
             found.add(object_id)
+            seen()
             raw = self._read(object_id)
             try:
                 references = list(refers_to(raw))
@@ -246,6 +255,7 @@ class Repository:
                     if not self.has(each):
                         raise self._objects.missing(each)
                     found.add(each)
+                    seen()
         return found
 
     def contains(self, object_id: str) -> bool:
@@ -349,8 +359,12 @@ class Repository:
         finally:
             self._packs.release()
 
-    def rewrite(self, needed: Collection[str], scratch: Path) -> list[Path]:
+    def rewrite(
+        self, needed: Collection[str], scratch: Path, seen: Callable[[], None] = unseen
+    ) -> list[Path]:
         """A new pack of what is `needed` of the packs that hold more than that; those, which `collect` deletes.
+
+        `seen` is called for each object that comes into it.
 
         A `git repack` leaves it alone until `release_packs`, which is due however this, and that, end.
 
@@ -359,7 +373,7 @@ class Repository:
             StateReadError: one of the objects is damaged; nothing was changed.
         """
         self._packs.sweep()
-        return self._packs.collect(needed, scratch)
+        return self._packs.collect(needed, scratch, seen)
 
     def collect(self, needed: Container[str], packs: Iterable[Path]) -> None:
         """Deletes the packs that `rewrite` gave, and old loose objects that are not `needed`. Under the state's lock.
@@ -417,8 +431,10 @@ class Repository:
         self._commits.clear()
         self._kept.clear()
 
-    def problems(self) -> Iterator[str]:
+    def problems(self, seen: Callable[[], None] = unseen) -> Iterator[str]:
         """What is wrong with the objects, and with the files around them, a line each.
+
+        `seen` is called for each object.
 
         Raises:
             OSError: one of those cannot be read.
@@ -429,8 +445,8 @@ class Repository:
         yield from (f"{fault.why}: {fault.path}" for fault in frame)
         if any(fault.content is None for fault in frame):
             return
-        yield from self._loose.problems()
-        yield from self._packs.problems()
+        yield from self._loose.problems(seen)
+        yield from self._packs.problems(seen)
         listing = list_refs(self.git_dir)
         for stray in listing.strays:
             yield f"packed-refs is damaged: {stray!r}: {self.git_dir}"

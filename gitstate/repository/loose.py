@@ -20,7 +20,7 @@ from gitstate.record import GitObject
 from gitstate.repository.objects import checked_loose
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator
     from pathlib import Path
 
 _NAME: Final = re.compile(r"[0-9a-f]{38}")
@@ -110,9 +110,10 @@ class LooseObjects:
                     if time.time() - os.stat(path).st_mtime > _ABANDONED_SECONDS:
                         files.remove(path)
 
-    def problems(self) -> Iterator[str]:
-        """One line for each object that fails its hash."""
+    def problems(self, seen: Callable[[], None]) -> Iterator[str]:
+        """One line for each object that fails its hash; `seen` is called for each there is."""
         for path in self._files():
+            seen()
             try:
                 damaged = _NAME.fullmatch(os.path.basename(path)) and _damaged(path)
             except OSError as error:

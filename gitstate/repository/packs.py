@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Final
 
 from gitstate import files
 from gitstate.errors import StateReadError, StateWriteError
+from gitstate.progress import ProgressError, counted
 from gitstate.repository.index import FRAME_SIZE, ROW_SIZE
 from gitstate.repository.packfile import CHECKSUM_SIZE, PackFile, Tip
 from gitstate.repository.packing import Packing
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
     from typing import BinaryIO
 
@@ -90,10 +91,13 @@ class Packs:
                 return []
             return self._place(packing, scratch, folded)
 
-    def collect(self, needed: Collection[str], scratch: Path) -> list[Path]:
+    def collect(
+        self, needed: Collection[str], scratch: Path, seen: Callable[[], None]
+    ) -> list[Path]:
         """A new pack of what is `needed` of the packs that hold more than that; as `write`, and kept until `release`.
 
-        What has a `.keep` file stays as it is, and objects that nothing reaches, which Git keeps in packs of their own.
+        `seen` is called for each object that is taken over. What has a `.keep` file stays as it is, and objects that
+        nothing reaches, which Git keeps in packs of their own.
 
         Returns:
             The packs that it replaces, or that hold nothing that is needed.
@@ -113,7 +117,7 @@ class Packs:
                 with contextlib.suppress(FileNotFoundError), self._opened(path) as pack:
                     kept = [name for name in names if pack.index.find(name) is not None]
                     if len(kept) < len(pack.index):
-                        packing.take_over(pack.held(kept))
+                        packing.take_over(counted(pack.held(kept), seen))
                         replaced.append(path)
             return self._place(packing, scratch, replaced) if packing.added else replaced
 
@@ -263,12 +267,12 @@ class Packs:
                     if content[-CHECKSUM_SIZE:] != digest or lost:
                         yield path
 
-    def problems(self) -> Iterator[str]:
-        """One line for each pack with a damaged object, and for each damaged file beside them."""
+    def problems(self, seen: Callable[[], None]) -> Iterator[str]:
+        """One line for each pack with a damaged object, and for each damaged file beside them; `seen` as of loose ones."""
         for path in self._paths():
             try:
                 for _ in self._contents(path):
-                    pass
+                    seen()
             except FileNotFoundError:  # a checkpoint, or a `git repack`, took it meanwhile
                 continue
             except StateReadError as error:
@@ -385,6 +389,8 @@ class Packs:
             yield
         except Exception as error:  # zlib and dulwich raise whatever they trip over (PITFALLS D9)
             if isinstance(error, OSError) and error.errno in _NOT_ITS_FAULT:
+                raise
+            if isinstance(error, ProgressError):
                 raise
             raise self._damaged(path, f"{type(error).__name__}: {error}") from error
 

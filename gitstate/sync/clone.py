@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Final
 
 from gitstate import files
 from gitstate.errors import StateRemoteError, StateWriteError
+from gitstate.progress import telling
 from gitstate.remotes import ORIGIN, Remote, is_timeout
 from gitstate.repository import BRANCH
 from gitstate.sync.address import parse
 from gitstate.sync.fetch import Request, fetch
 from gitstate.sync.pull import Pull
-from gitstate.sync.report import telling
 from gitstate.sync.watch import LONGEST_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from gitstate.sync.report import Progress
+    from gitstate.progress import Progress
     from gitstate.writer import Writer
 
 _QUARANTINE: Final = "clone"

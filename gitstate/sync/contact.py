@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, TypeVar
 from dulwich.client import HTTPUnauthorized
 
 from gitstate.errors import StateError, StateRemoteError
+from gitstate.progress import ProgressError
 from gitstate.sync import credentials
 from gitstate.sync.address import parse
-from gitstate.sync.report import ProgressError
 from gitstate.sync.transport import open_client, path_of
 from gitstate.sync.trouble import translate
 

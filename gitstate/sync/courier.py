@@ -9,6 +9,7 @@ from gitstate import files, remotes
 from gitstate.checkpoint import maintaining
 from gitstate.errors import StateRemoteError, StateWriteError
 from gitstate.lock import StateLock
+from gitstate.progress import telling
 from gitstate.remotes import tracking_ref
 from gitstate.repository import BRANCH
 from gitstate.sync.contacts import Activity, Contacts, RemoteStatus, moment
@@ -16,14 +17,14 @@ from gitstate.sync.fetch import Request, fetch, quarantine
 from gitstate.sync.pull import Pull
 from gitstate.sync.push import Push
 from gitstate.sync.relation import Relation
-from gitstate.sync.report import PullResult, PushResult, telling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from gitstate.progress import Progress
     from gitstate.remotes import Remote
     from gitstate.sync.fetched import History
-    from gitstate.sync.report import Progress
+    from gitstate.sync.report import PullResult, PushResult
     from gitstate.writer import Writer
 
 _NEAR: Final = 32

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from gitstate.progress import ProgressCallback
     from gitstate.remotes import Remote
-    from gitstate.sync.report import ProgressCallback
 
 _START_SECONDS: Final = 5.0
 """What the child takes, beyond the remote, until it is told what that has: it has to start."""

@@ -13,9 +13,9 @@ from gitstate.repository.packing import Packing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from gitstate.progress import ProgressCallback
     from gitstate.repository import Repository
     from gitstate.repository.packing import Entry
-    from gitstate.sync.report import ProgressCallback
 
 
 class Outgoing:

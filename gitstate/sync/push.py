@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from dulwich.pack import UnpackedObject
 
     from gitstate.policy import Policy
+    from gitstate.progress import ProgressCallback
     from gitstate.remotes import Remote
     from gitstate.store import Store
     from gitstate.sync.fetched import History
-    from gitstate.sync.report import ProgressCallback
 
 _NOTHING: Final = b"0" * 40
 _SHALLOW: Final = b"shallow"
