@@ -272,7 +272,7 @@ def _list(session: Session) -> None:
         output.note("no remotes; gitstate remote add NAME URL adds one")
     elif output.exactly:
         for each, status in rows:
-            output.print(*standing.rows_of(each, status, ours))
+            output.print(standing.whole(each, status, ours))
     else:
         output.print(standing.table_of(rows))
 
