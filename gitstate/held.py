@@ -41,8 +41,10 @@ def holder_now(path: Path) -> Holder | None:
         return _holder(descriptor) if descriptor is not None else None
 
 
-def take_away(path: Path) -> Holder | None:
+def take_away(path: Path, *, dry_run: bool) -> Holder | None:
     """Deletes the lock file at `path` if its holder is gone, and gives that; None where nobody has the lock.
+
+    With `dry_run` the file stays.
 
     Raises:
         StateLockError: the holder lives, is not named, or is elsewhere; nothing was changed.
@@ -64,6 +66,8 @@ def take_away(path: Path) -> Holder | None:
                 holder=holder,
                 path=path,
             )
+        if dry_run:
+            return holder
         safe = "Nothing was changed."
         with files.Refused(StateWriteError, "cannot take the lock file away", path, safe):
             # Not flushed: what a power cut brings back nobody holds.

@@ -62,6 +62,22 @@ def put(document: Any, parts: Sequence[str], value: Any) -> None:
         parent[_place(parent, parts[-1])] = value
 
 
+def insert(document: Any, parts: Sequence[str], value: Any) -> None:
+    """As `put`, but what is at that index of an array, and behind it, moves up: the `add` of RFC 6902.
+
+    Raises:
+        LookupError: what it would be part of is not there; nothing was changed.
+    """
+    parent = get(document, parts[:-1])
+    if isinstance(parent, list) and parts[-1] != "-":
+        place = _place(parent, parts[-1])
+        if int(place) > len(parent):
+            raise LookupError(parts[-1])
+        parent.insert(int(place), value)
+    else:
+        put(parent, parts[-1:], value)
+
+
 def remove(document: Any, parts: Sequence[str]) -> None:
     """Removes the value to which `parts`, at least one of them, lead, if there is one."""
     with contextlib.suppress(LookupError):

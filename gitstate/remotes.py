@@ -89,6 +89,17 @@ def write(store: Path, remotes: Mapping[str, Remote]) -> None:
     files.replace(store / FILE, encode(remotes))
 
 
+def called(name: str, remotes: Mapping[str, Remote], state: Path) -> Remote:
+    """The one of the `remotes` that is called so.
+
+    Raises:
+        StateRemoteError: there is none; code `"no-such-remote"`.
+    """
+    if name not in remotes:
+        raise unknown(name, remotes, state)
+    return remotes[name]
+
+
 def unknown(name: str, remotes: Mapping[str, Remote], state: Path) -> StateRemoteError:
     """What to raise where none of the `remotes` is called so."""
     others = ", ".join(sorted(remotes)) or "none so far"

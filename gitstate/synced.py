@@ -99,7 +99,9 @@ class Synced:
             StateRemoteError: there is no such remote.
             StateReadError: the history, or the list of remotes, is damaged.
         """
-        return self._parts.courier.status(name, self._parts.activity(name))
+        with FIRST_USE:
+            from gitstate.sync.status import status_of
+        return status_of(self._parts.store, name, self._parts.activity)
 
     def reroot(self, *, dry_run: bool = False) -> RerootReport:
         """Gives the versions that are kept new hashes, the oldest without a parent, so that any server takes them.

@@ -13,7 +13,7 @@ PACKAGE = Path(gitstate.__file__).parent
 
 ROWS = [
     {"errors", "pointer", "trailers", "difference", "finding", "first_use", "due", "progress"},
-    {"codec", "diff", "files", "flock"},
+    {"codec", "diff", "files", "flock", "patch"},
     {"schema", "queue", "legacy", "generations", "part", "record", "remotes"},
     {"large"},
     {"journal", "lock", "repository", "swap"},
@@ -191,7 +191,7 @@ def test_the_expensive_part_of_dulwich_is_never_imported(path):
     assert not any(name.startswith("dulwich.porcelain") for name in imported(path))
 
 
-@pytest.mark.parametrize("name", ["codec", "diff", "pointer", "trailers", "schema"])
+@pytest.mark.parametrize("name", ["codec", "diff", "patch", "pointer", "trailers", "schema"])
 def test_what_is_pure_touches_no_file_clock_or_lock(name):
     paths = [path for path in MODULES if part_of(path) == name]
     forbidden = {

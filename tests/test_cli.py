@@ -225,6 +225,14 @@ def test_nothing_of_a_state_takes_hold_of_the_terminal(folder):
         assert "\u202e" not in out or "--raw" in verb
 
 
+def test_what_python_warns_of_is_a_line_as_any_other(folder):
+    settings = {"PYTHONWARNINGS": "default"}
+    done = run("set", "/phase1/status", '"odd"', "-n", cwd=folder, env=settings)
+
+    assert done.err.startswith("warning: unknown status 'odd' at /phase1/status")
+    assert len(done.err.splitlines()) == 1
+
+
 def test_colours_are_for_terminals_and_for_those_who_ask(folder):
     plain = run("set", "/phase1/status", '"failed"', "-n", cwd=folder).out
     colored = run("--color", "always", "set", "/phase1/status", '"failed"', "-n", cwd=folder).out

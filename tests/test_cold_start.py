@@ -102,6 +102,23 @@ def test_a_program_that_only_reads_imports_what_reading_takes(before, path):
     assert not set(loaded) & set(NOT_FOR_READING)
 
 
+def test_a_summary_of_the_phases_needs_no_models(path):
+    packed(path)
+
+    loaded = python(
+        """
+        import sys
+        import gitstate
+        gitstate.PipelineState(sys.argv[1]).get_status_summary()
+        print(*sys.modules, sep="\\n")
+        """,
+        path,
+    )
+
+    assert "gitstate.schema.summary" in loaded
+    assert not set(loaded) & {"pydantic", "gitstate.schema.pipeline"}
+
+
 def test_closing_a_handle_that_has_only_read_imports_no_more(path):
     packed(path)
 

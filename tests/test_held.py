@@ -198,6 +198,8 @@ def test_a_lock_that_has_outlived_its_process_is_taken_away(path, left):
     with pytest.raises(StateLockError) as caught:
         state.write({"n": 2})
     assert same(caught.value.holder, left)
+    assert same(state.unlock(dry_run=True), left)
+    assert same(state.lock_holder(), left)
 
     assert same(state.unlock(), left)
 

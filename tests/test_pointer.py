@@ -84,6 +84,7 @@ def test_where_a_pointer_leads_to_nothing_that_is_a_lookup_error(written):
         ("/list", {"list": "put"}),
         ("/list/0", {"list": ["put", {"x": 2}]}),
         ("/list/2", {"list": [1, {"x": 2}, "put"]}),
+        ("/list/-", {"list": [1, {"x": 2}, "put"]}),
         ("/list/1/x", {"list": [1, {"x": "put"}]}),
     ],
 )
@@ -95,7 +96,7 @@ def test_a_value_is_put_over_another_or_at_the_end(written, after):
     assert document == after
 
 
-@pytest.mark.parametrize("written", ["/list/3", "/list/-", "/gone/x", "/list/0/x"])
+@pytest.mark.parametrize("written", ["/list/3", "/gone/x", "/list/0/x"])
 def test_nothing_is_put_where_there_is_nothing_to_put_it_into(written):
     document = {"list": [1, {"x": 2}]}
 
@@ -103,6 +104,18 @@ def test_nothing_is_put_where_there_is_nothing_to_put_it_into(written):
         pointer.put(document, pointer.split(written), "put")
 
     assert document == {"list": [1, {"x": 2}]}
+
+
+def test_what_is_inserted_moves_up_what_is_there():
+    document = {"list": [1, 2], "a": 1}
+
+    for written in ("/list/0", "/list/3", "/list/-", "/a", "/b"):
+        pointer.insert(document, pointer.split(written), "in")
+    for written in ("/list/6", "/list/x", "/gone/x", "/a/b"):
+        with pytest.raises(LookupError):
+            pointer.insert(document, pointer.split(written), "in")
+
+    assert document == {"list": ["in", 1, 2, "in", "in"], "a": "in", "b": "in"}
 
 
 def test_what_is_not_there_is_removed_already():

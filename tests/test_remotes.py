@@ -45,6 +45,7 @@ from servers import (
 )
 
 from gitstate import PipelineState, RefUpdate, StateRemoteError
+from gitstate.sync import worker
 
 pytestmark = [needs_git, pytest.mark.usefixtures("home")]
 
@@ -716,7 +717,10 @@ def test_a_remote_that_is_away_stops_nobody_and_gets_everything_when_it_is_back(
     judge_remote(server, PipelineState(state.path))
 
 
-def test_closing_waits_until_the_last_version_has_arrived(known: Known, tmp_path: Path) -> None:
+def test_closing_waits_until_the_last_version_has_arrived_and_has_it_go_at_once(
+    known: Known, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_BATCH_SECONDS", 3600.0)
     server = known(Daemon)
     state = machine(tmp_path / "first")
     state.remotes.add("origin", server.url, push="auto", timeout=10.0)
@@ -727,9 +731,10 @@ def test_closing_waits_until_the_last_version_has_arrived(known: Known, tmp_path
     assert server.refs()["refs/heads/main"] == head
 
 
-def test_closing_does_not_wait_for_ever_for_a_remote_that_is_away(
-    serve: Serve, tmp_path: Path
+def test_closing_does_not_wait_for_a_remote_that_has_failed(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(worker, "DRAIN_SECONDS", 30.0)
     server = serve(Daemon)
     state = machine(tmp_path / "first", versions=1)
     state.remotes.add("origin", server.url, push="auto", timeout=3.0)

@@ -8,13 +8,16 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from machines import clone, commit, judge_whole, machine, refs, refused, soon, value
 from oracle import git, needs_git
-from servers import Folder, Serve, Server
+from servers import Daemon, Folder, Serve, Server
 
 from gitstate import PipelineState, StateConflictError, draft
+from gitstate.audit import Archive
+from gitstate.sync.outgoing import Outgoing
 
 pytestmark = [needs_git, pytest.mark.usefixtures("home")]
 
@@ -50,6 +53,61 @@ def test_a_remote_that_was_put_back_behind_what_is_kept_is_not_overwritten(
     assert len(server.git("log", "--format=%H", "main").split()) == 3
     assert state.prune().held == ("origin",)
     judge_whole(state)
+
+
+def test_a_remote_that_is_ahead_still_has_what_it_was_known_to_have(
+    serve: Serve, tmp_path: Path
+) -> None:
+    server = serve(Folder)
+    state = machine(tmp_path / "first", server, versions=3, max_backups=1)
+    state.push()
+    other = clone(tmp_path / "second", server)
+    commit(other, "newer")
+    other.push()
+
+    with refused("remote-ahead"):
+        state.push()
+
+    report = state.prune(dry_run=True)
+    assert report.held == ()
+    assert report.versions == range(1, 2)
+
+
+def test_a_remote_that_is_added_in_the_middle_of_a_prune_lacks_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = machine(tmp_path / "first", versions=6, max_backups=1)
+    extended = Archive.extended
+
+    def adding(self: Archive, *arguments: Any) -> Any:
+        """What takes its time before the lock is taken."""
+        if not state.remotes.list():
+            state.remotes.add("origin", os.fspath(tmp_path / "nowhere"))
+        return extended(self, *arguments)
+
+    monkeypatch.setattr(Archive, "extended", adding)
+    report = state.prune()
+
+    assert report.held == ("origin",)
+    assert [each.serial for each in state.log()] == [6, 5, 4, 3, 2, 1]
+
+
+def test_the_time_that_we_take_ourselves_is_nobodys_silence(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(Daemon)
+    state = machine(tmp_path / "first", versions=2)
+    state.remotes.add("origin", server.url, timeout=0.5)
+    add = Outgoing.add
+
+    def slow(self: Outgoing, *arguments: Any) -> None:
+        """As on a disk that takes its time."""
+        time.sleep(1.2)
+        add(self, *arguments)
+
+    monkeypatch.setattr(Outgoing, "add", slow)
+
+    assert state.push().versions == 2
 
 
 def test_a_remote_at_the_last_version_that_was_pruned_is_gone_on_with(

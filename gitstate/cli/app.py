@@ -52,10 +52,10 @@ VERBS: Final = {
         "get": _Verb("document", "The state, or the value at a pointer."),
         "log": _Verb("log", "Versions, newest first."),
         "show": _Verb("log", "A version, and what it changed."),
-        "diff": _Verb("log", "What changed between two versions."),
+        "diff": _Verb("diff", "What changed between two versions."),
         "blame": _Verb("blame", "Which version last changed each key."),
         "history": _Verb("history", "What was done, failures and pruned versions too."),
-        "backups": _Verb("restore", "Versions that can be restored, and their names."),
+        "backups": _Verb("backups", "Versions that can be restored, and their names."),
         "lock": _Verb("status", "Who holds the lock."),
         "watch": _Verb("watch", "Follow new versions as they come."),
     },
@@ -70,14 +70,14 @@ VERBS: Final = {
         "restore": _Verb("restore", "Make a version, or a part of it, current again."),
         "undo": _Verb("restore", "Take the last change back."),
         "redo": _Verb("restore", "Take the last undo back."),
-        "backup": _Verb("restore", "Keep the state as it is, by a name."),
+        "backup": _Verb("backups", "Keep the state as it is, by a name."),
     },
     "Keep whole": {
         "verify": _Verb("upkeep", "Check everything that is on disk."),
         "repair": _Verb("upkeep", "Mend a damaged store from what can be read."),
         "prune": _Verb("upkeep", "Forget versions older than the window."),
         "checkpoint": _Verb("upkeep", "Pack the history, empty the journal."),
-        "export": _Verb("upkeep", "Write versions to files, or a Git bundle."),
+        "export": _Verb("export", "Write versions to files, or a Git bundle."),
         "unlock": _Verb("status", "Free a lock whose holder is gone."),
     },
     "Elsewhere": {
@@ -205,8 +205,6 @@ def _buffer_output() -> None:
 def _run(session: Session, arguments: Sequence[str]) -> int:
     # Not click's own `main`, which takes Ctrl-C and a broken pipe for a failure.
     try:
-        # An error in the arguments before it is to be a document, too.
-        session.options.json = "--json" in [*arguments][: _end_of_options(arguments)]
         with APP.make_context(NAME, [*arguments], obj=session) as context:
             APP.invoke(context)
     except click.exceptions.Exit as end:
@@ -218,8 +216,11 @@ def _run(session: Session, arguments: Sequence[str]) -> int:
         click.echo(error.format_message(), err=True)
         return USAGE
     except click.ClickException as error:
+        _look_for_json(session, arguments)
         return _fails(session, error.format_message(), status=USAGE, hint=_usage(error))
     except Refusal as error:
+        if error.status == USAGE:
+            _look_for_json(session, arguments)
         session.output.error(document_of(error, error.status))
         return _traced(session, error.status)
     except StateError as error:
@@ -250,5 +251,7 @@ def _usage(error: click.ClickException) -> str | None:
     return None if context is None else f"{context.command_path} --help"
 
 
-def _end_of_options(arguments: Sequence[str]) -> int:
-    return arguments.index("--") if "--" in arguments else len(arguments)
+def _look_for_json(session: Session, arguments: Sequence[str]) -> None:
+    """An error in the arguments before `--json` is to be a document, too."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    session.options.json |= "--json" in [*arguments][:end]

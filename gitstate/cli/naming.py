@@ -14,21 +14,23 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from click.shell_completion import CompletionItem
 
+from gitstate.cli.place import PointerName
 from gitstate.cli.refusal import USAGE, Refusal, meant
 from gitstate.cli.times import moment
 from gitstate.errors import StateError, VersionNotFoundError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gitstate import PipelineState, Version
-    from gitstate.cli.session import Session
 
 _STEPS: Final = re.compile(r"(?P<base>.*?)(?P<steps>(?:~[0-9]{0,9}|\^1?)*)")
 _STEP: Final = re.compile(r"~[0-9]*|\^1?")
-_AT: Final = re.compile(r"(?:HEAD|@)?@\{(.*)\}|@\{(.*)\}")
+_AT: Final = re.compile(r"(?:HEAD|@)?@\{(.*)\}")
 _OFFERED: Final = 50
 
 
-def version_of(session: Session, name: str) -> Version:
+def version_of(state: PipelineState, name: str) -> Version:
     """The version that goes by `name`.
 
     Raises:
@@ -41,7 +43,6 @@ def version_of(session: Session, name: str) -> Version:
     steps = sum(
         int(step[1:] or 1) if step.startswith("~") else 1 for step in _STEP.findall(match["steps"])
     )
-    state = session.state
     try:
         found = _base(state, match["base"])
         if not steps:
@@ -57,11 +58,30 @@ def version_of(session: Session, name: str) -> Version:
         raise Refusal(str(error), code=error.code, hint=hint) from error
 
 
-def range_of(a: str | None, b: str | None) -> tuple[str, str]:
-    """The names of two versions to compare: `A B`, `A..B`, `A` with the newest; the newest two."""
-    if a is not None and b is None and ".." in a:
-        a, _, b = a.partition("..")
-    return a or ("HEAD~1" if b is None else "HEAD"), b or "HEAD"
+def range_of(names: Sequence[str]) -> tuple[str, str | None]:
+    """The names of the two versions to compare: `A B`, `A..B`; the newest two without any.
+
+    The second is None for the state as it is now, edited or not: of `A` alone.
+
+    Raises:
+        Refusal: there are more than two.
+    """
+    if len(names) == 1 and ".." in names[0]:
+        a, _, b = names[0].partition("..")
+        return a or "HEAD", b or "HEAD"
+    if len(names) > 2:
+        raise Refusal(f"two versions can be compared, not {len(names)}", status=USAGE, code="usage")
+    if not names:
+        return "HEAD~1", "HEAD"
+    return names[0], names[1] if len(names) == 2 else None
+
+
+def apart(names: Sequence[str]) -> tuple[list[str], str]:
+    """Versions and pointer, which begins with a slash."""
+    pointers = [name for name in names if name.startswith("/") or not name]
+    if len(pointers) > 1:
+        raise Refusal(f"one pointer will do, not {len(pointers)}", status=USAGE, code="usage")
+    return [name for name in names if name not in pointers], "".join(pointers)
 
 
 class VersionName(click.ParamType[str]):
@@ -86,12 +106,24 @@ class VersionName(click.ParamType[str]):
         return []
 
 
+class VersionOrPointer(VersionName):
+    """A version's name, or a pointer, which begins with a slash as no name does."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Places behind a slash, versions else."""
+        if incomplete.startswith("/"):
+            return PointerName().shell_complete(ctx, param, incomplete)
+        return super().shell_complete(ctx, param, incomplete)
+
+
 _FORMS: Final = "41, 3f2a91c, HEAD~2, HEAD^, @{2h ago}, or a backup's name"
 
 
 def _base(state: PipelineState, name: str) -> Version:
     if match := _AT.fullmatch(name):
-        return _at(state, match[1] if match[1] is not None else match[2])
+        return _at(state, match[1])
     if name == "@":
         return state.version("HEAD")
     if name.isdecimal() and len(name) < 40:

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,11 +32,18 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
+def as_json(value: Any, *, indent: int | None = None) -> str:
+    """The value as JSON that can be shown: each control character as the escape that JSON has for it."""
+    text = json.dumps(value, indent=indent, ensure_ascii=not _is_utf8())
+    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
 class Output:
     """Where a run writes, as its options say."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
+        self._hears = False
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")  # a terminal of few characters
@@ -74,32 +82,38 @@ class Output:
 
     def document(self, value: Any) -> None:
         """Writes the one JSON document of this run."""
-        self._write(json.dumps(value, indent=2, ensure_ascii=not _is_utf8()))
+        self._write(as_json(value, indent=2))
 
     def line(self, value: Any) -> None:
         """Writes a JSON document of several, on a line of its own, at once."""
-        self._write(json.dumps(value, ensure_ascii=not _is_utf8()))
+        self._write(as_json(value))
         sys.stdout.flush()
 
     def print(self, *renderables: RenderableType) -> None:
         """Writes data for people; a string's control characters are escaped."""
         for each in renderables:
-            self.console.print(printable(each) if isinstance(each, str) else each)
+            write(self.console, printable(each) if isinstance(each, str) else each)
 
     def paged(self, renderables: Iterable[RenderableType]) -> None:
         """As `print`, each as soon as it is there, through a pager where there is a terminal."""
-        if not self._wants_pager():
-            for each in renderables:
-                self.print(each)
+        if self._wants_pager():
+            self._page(self._rendered(renderables))
             return
-        import click  # noqa: PLC0415  beside rich, for a terminal alone
+        for each in renderables:
+            self.print(each)
 
-        if chosen := os.environ.get("GITSTATE_PAGER"):
-            os.environ["PAGER"] = chosen
-        os.environ.setdefault("LESS", "FRX")  # as git: short output stays on the screen
-        click.echo_via_pager(self._rendered(renderables), color=self.console.is_terminal)
+    def text(self, text: str) -> None:
+        """Writes a text that is printable as it is, no line of it cut or wrapped; through a pager as `paged`."""
+        if self._wants_pager():
+            self._page([f"{text}\n"])
+        else:
+            self._write(text)
 
     # -- everything else -----------------------------------------------------------------------------------------
+
+    def beside(self, value: Any) -> None:
+        """Writes a JSON document, on a line of its own, where what is no data goes."""
+        sys.stderr.write(json.dumps(value) + "\n")
 
     def note(self, text: str) -> None:
         """Says what is no data: what was done, and what comes next."""
@@ -109,14 +123,14 @@ class Output:
     def warn(self, text: str) -> None:
         """Says what is odd, though it went on."""
         if self.json:
-            sys.stderr.write(json.dumps({"warning": text}) + "\n")
+            self.beside({"warning": text})
         else:
             self.errors.print(f"warning: {printable(text)}", style="yellow")
 
     def error(self, document: dict[str, Any]) -> None:
         """Says what a run has failed with: see `refusal.document_of`."""
         if self.json:
-            sys.stderr.write(json.dumps(document) + "\n")
+            self.beside(document)
             return
         error = document["error"]
         self.errors.print(f"error: {printable(error['message'])}", style="red")
@@ -124,10 +138,14 @@ class Output:
             self.errors.print(f"hint: {printable(hint)}", style="cyan")
 
     def hear_warnings(self) -> None:
-        """From now on what the library logs as a warning is said here."""
+        """From now on what the library warns of, in its log or as Python does, is said here."""
+        if self._hears:
+            return
+        self._hears = True
         handler = logging.Handler(logging.WARNING)
         handler.emit = lambda record: self.warn(record.getMessage())  # type: ignore[method-assign]
         logging.getLogger("gitstate").addHandler(handler)
+        warnings.showwarning = lambda message, *_, **__: self.warn(str(message))
 
     # ------------------------------------------------------------------------------------------------------------
 
@@ -136,6 +154,14 @@ class Output:
 
     def _wants_pager(self) -> bool:
         return self.on_terminal and sys.stdin.isatty() and not self._options.no_pager
+
+    def _page(self, parts: Iterable[str]) -> None:
+        import click  # noqa: PLC0415  for a terminal alone
+
+        if chosen := os.environ.get("GITSTATE_PAGER"):
+            os.environ["PAGER"] = chosen
+        os.environ.setdefault("LESS", "FRX")  # as git: short output stays on the screen
+        click.echo_via_pager(parts, color=self.console.is_terminal)
 
     def _rendered(self, renderables: Iterable[RenderableType]) -> Iterator[str]:
         for each in renderables:
@@ -164,6 +190,23 @@ class Output:
             emoji=False,
             soft_wrap=error,
         )
+
+
+def write(console: Console, renderable: RenderableType) -> None:
+    """Writes it: a string as it is, to be copied; of a text as much as fits, all where nothing of it is to be cut off."""
+    # rich forgets of a text alone that it is not to be wrapped.
+    overflow = getattr(renderable, "overflow", None)
+    console.print(
+        renderable,
+        no_wrap=getattr(renderable, "no_wrap", None),
+        overflow=overflow,
+        soft_wrap=console.soft_wrap or overflow == "ignore" or isinstance(renderable, str),
+    )
+
+
+def counted(number: int, what: str) -> str:
+    """`1 version`, `2,571 versions`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def table(*columns: str, right: Iterable[str] = ()) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -49,10 +50,7 @@ def value_at(document: Any, text: str) -> Any:
 
 def nothing_at(document: Any, parts: list[str]) -> Refusal:
     """The refusal where `parts` lead nowhere in `document`: how far they lead, and what is like the rest."""
-    value, known = document, 0
-    with suppress(LookupError):
-        for known, part in enumerate(parts):  # noqa: B007  how far it came is what matters
-            value = pointer.get(value, [part])
+    value, known = _reached(document, parts)
     before = pointer.join(parts[:known])
     keys = {key: pointer.join([*parts[:known], key]) for key in _keys(value)}
     hint = meant(parts[known], keys)
@@ -61,6 +59,26 @@ def nothing_at(document: Any, parts: list[str]) -> Refusal:
         inside = ", ".join(places[:5]) + (", ..." if len(places) > 5 else "")
         hint = f"there is {inside}" if inside else f"there is nothing below {before or 'the top'}"
     return Refusal(f"there is no {pointer.join(parts)}", code="no-such-place", hint=hint)
+
+
+def put_at(document: Any, parts: list[str], value: Any, *, parents: bool = False) -> None:
+    """Puts `value` where `parts`, at least one of them, lead; with `parents` objects are made that it is to be in.
+
+    Raises:
+        Refusal: what it would be part of is not there, and cannot be made.
+    """
+    try:
+        for known in range(1, len(parts)) if parents else ():
+            if _reached(document, parts[:known])[1] < known:
+                pointer.put(document, parts[:known], {})
+        pointer.put(document, parts, value)
+    except LookupError as error:
+        # A key that an object lacks could be made, if it is not the last one; an item of an array could not.
+        if not isinstance(_reached(document, parts)[0], dict):
+            raise nothing_at(document, parts) from error
+        missing = nothing_at(document, parts[:-1])
+        missing.hint = f"{missing.hint}; --parents makes what is missing"
+        raise missing from error
 
 
 def value_of(text: str) -> Any:
@@ -74,8 +92,10 @@ def value_of(text: str) -> Any:
     try:
         return json_of(text.encode("utf-8", "surrogateescape"), repr(text))
     except Refusal as error:
+        if text.lstrip().startswith(("{", "[", '"')):
+            raise  # what is wrong with it helps more
         raise Refusal(
-            str(error),
+            f"{text!r} is not JSON",
             status=USAGE,
             code=error.code,
             hint=f"quote a string twice, '\"{text}\"', or use --string",
@@ -89,11 +109,16 @@ def json_of(content: bytes, what: str) -> Any:
         Refusal: it is not JSON, with its keys told apart.
     """
     try:
+        if content.lstrip().startswith(b"{"):
+            return codec.decode_foreign(content)
         # The decoder takes objects alone, which a value need not be.
-        return codec.decode_foreign(b'{"value":' + content + b"\n}", allow_nan=False)["value"]
+        found = codec.decode_foreign(b'{"value":' + content + b"\n}")
+        if len(found) == 1:
+            return found["value"]
+        cause, why = None, "something follows the value"
     except StateReadError as error:
-        why = f": {error}" if error.code == "duplicate-key" else ""
-        raise Refusal(f"{what} is not JSON{why}", status=USAGE, code="not-json") from error
+        cause, why = error, _why(content, error)
+    raise Refusal(f"{what} is not JSON: {why}", status=USAGE, code="not-json") from cause
 
 
 class PointerName(click.ParamType[str]):
@@ -112,6 +137,26 @@ class PointerName(click.ParamType[str]):
             places = (above + pointer.join([key]) for key in _keys(value))
             return [CompletionItem(each) for each in places if each.startswith(incomplete)]
         return []
+
+
+def _reached(document: Any, parts: list[str]) -> tuple[Any, int]:
+    """The last value on the way that `parts` lead in `document`, and how many of them lead to it."""
+    value = document
+    for known, part in enumerate(parts):
+        try:
+            value = pointer.get(value, [part])
+        except LookupError:
+            return value, known
+    return value, len(parts)
+
+
+def _why(content: bytes, error: StateReadError) -> str:
+    """What is wrong with `content`, by its own lines and columns."""
+    try:
+        json.loads(content)
+    except (ValueError, RecursionError) as wrong:
+        return "there is nothing" if not content.strip() else str(wrong)
+    return str(error).removeprefix("not valid JSON: ")
 
 
 def _keys(value: Any) -> Iterable[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gitstate.cli import changes, documents
+from gitstate.cli.output import write
 from gitstate.diff import diff
 
 if TYPE_CHECKING:
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
     from gitstate import Change, Version
     from gitstate.cli.session import Session
+
+_MOST_LINES: Final = 20
+"""Of a change that was made, which are no data; the rest is in the history."""
 
 
 def propose(
@@ -31,6 +35,7 @@ def propose(
         StateError: as a transaction; nothing was changed.
     """
     if dry_run:
+        session.refuse_stale(expect)
         before = session.state.read()
         after = change(copy.deepcopy(before))
         session.state.validate(after)
@@ -50,10 +55,14 @@ def show(session: Session, found: list[Change], version: Version | None) -> None
         made = None if version is None else documents.of_version(version)
         output.document({"version": made, "changes": [changes.document_of(c) for c in found]})
         return
-    console = output.console if version is None else output.errors
-    if version is None or not session.options.quiet:
-        for line in changes.lines_of(found, console.width, whole=output.exactly):
-            console.print(line)
+    if version is None:
+        output.paged(changes.lines_of(found, output.width, whole=output.exactly))
+    elif not session.options.quiet:
+        some = found if output.exactly else found[:_MOST_LINES]
+        for line in changes.lines_of(some, output.errors.width, whole=output.exactly):
+            write(output.errors, line)
+        if len(found) > len(some):
+            output.note(f"and {len(found) - len(some):,} more: gitstate show {version.serial}")
     if not found:
         output.note("nothing to change")
     elif version is not None:

@@ -37,6 +37,9 @@ STATUSES: Final = {
     "backup-name": USAGE,
     "naive-datetime": USAGE,
     "no-history": NO_STATE,
+    "not-a-patch": USAGE,
+    # It is not the schema that it is against.
+    "patch": FAILED,
     # The system does not let us read it, or it is not for us to judge: nothing says that it is damaged.
     "state-unreadable": FAILED,
     "store-unreadable": FAILED,
@@ -72,6 +75,7 @@ _HINTS: Final = {
     "ref-unreadable": "gitstate repair",
     "ref-moved": "gitstate repair",
     "edited": "gitstate status; then run it again",
+    "patch-test": "gitstate get shows what is there; make the patch anew",
     "stale": "gitstate log -n 3 shows what came between",
     "version-not-found": "gitstate log lists the versions, gitstate backups the names",
     "version-pruned": "gitstate log lists what is kept, gitstate history what was done",
@@ -83,6 +87,7 @@ _HINTS: Final = {
     "remote-shallow": "gitstate reroot, if nobody else has the old hashes",
     "clone-exists": "gitstate clone URL FOLDER; or gitstate remote add NAME URL, then gitstate pull NAME",
     "no-history": "gitstate init",
+    "history-pruned": "gitstate export --bundle VERSION FILE bundles one version, gitstate export FOLDER writes all",
 }
 """The next command, as the messages of the library name the next call; NAME is the remote that an error is about."""
 
@@ -119,8 +124,10 @@ class Refusal(Exception):  # noqa: N818  it is what the user did not get, not wh
         self.hint = hint
 
 
-def status_of(error: StateError) -> int:
+def status_of(error: StateError | Refusal) -> int:
     """What a run ends with that `error` has ended."""
+    if isinstance(error, Refusal):
+        return error.status
     by_kind = next((status for kind, status in _KINDS if isinstance(error, kind)), FAILED)
     return STATUSES.get(error.code, by_kind)
 
@@ -131,6 +138,8 @@ def hint_of(error: StateError) -> str | None:
         return f"version {error.nearest} is kept; gitstate history has the line of this one"
     if isinstance(error, VersionNotFoundError) and error.candidates:
         return "give more digits"
+    if isinstance(error, StateValidationError) and error.code == "not-json":
+        return None  # it is what was to be stored; the state file has nothing to do with it
     hint = _HINTS.get(error.code)
     if hint and isinstance(error, StateRemoteError) and error.remote:
         return hint.replace("NAME", shlex.quote(error.remote))

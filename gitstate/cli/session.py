@@ -9,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from gitstate.cli.naming import version_of
 from gitstate.cli.options import Options
 from gitstate.cli.output import Output
-from gitstate.cli.refusal import NO_STATE, USAGE, Refusal
+from gitstate.cli.refusal import CONFLICT, NO_STATE, USAGE, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,26 +55,49 @@ class Session:
         Raises:
             Refusal: there is none.
         """
-        from gitstate.cli.naming import version_of  # noqa: PLC0415  which needs a session
-
         state = self.state
         if expect is not None:
-            state = state.expecting(version_of(self, expect))
+            state = state.expecting(version_of(self.state, expect))
         with state:
             yield state
+
+    def refuse_stale(self, expect: str | None) -> None:
+        """What `changing` would refuse, for those that only say what they would do.
+
+        Raises:
+            Refusal: the newest version does not go by the name `expect`.
+        """
+        if expect is None:
+            return
+        expected, newest = version_of(self.state, expect), version_of(self.state, "HEAD")
+        if expected.id != newest.id:
+            raise Refusal(
+                f"version {expected.serial} ({expected.short_id}) was expected, and the newest is {newest.serial}"
+                f" ({newest.short_id})",
+                status=CONFLICT,
+                code="stale",
+                hint="gitstate log -n 3 shows what came between",
+            )
+
+    def here(self) -> PipelineState:
+        """The state that there is; where there is none, the one that would be at `place`."""
+        try:
+            return self.state
+        except Refusal:
+            return self.made(self.place())
 
     def place(self) -> Path:
         """Where a new state is to be."""
         told = self.options.state
         return Path(STATE) if told is None else _file(told)
 
-    def made(self, path: Path) -> PipelineState:
-        """A handle on the state file at `path`, by the options of this run."""
+    def made(self, path: Path, **given: Any) -> PipelineState:
+        """A handle on the state file at `path`, by the options of this run and what else the constructor is `given`."""
         from gitstate import PipelineState  # noqa: PLC0415  which --help does without
 
         self.output.hear_warnings()
         try:
-            return PipelineState(path, **self.settings())
+            return PipelineState(path, **self.settings(), **given)
         except (TypeError, ValueError) as error:
             raise Refusal(str(error), status=USAGE, code="usage") from error
 

@@ -1,123 +1,100 @@
-"""Standing: how things stand with a remote, and what a push or a pull has moved, as it is shown."""
+"""Standing: how a state stands, as far as that can be told: what is damaged keeps nobody from seeing the rest."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gitstate.cli import documents
-from gitstate.cli.output import printable, table
-from gitstate.cli.times import duration, shown
+from gitstate.diff import MISSING, same
+from gitstate.errors import StateError
+from gitstate.schema import summarize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable
 
-    from rich.table import Table
+    from gitstate import PipelineState
 
-    from gitstate import PullResult, PushResult, RefUpdate, Remote, RemoteStatus, Version
-    from gitstate.cli.session import Session
+_Result = TypeVar("_Result")
 
-_SHORT = 7
-
-
-def versions(count: int) -> str:
-    """`1 version`, `2 versions`."""
-    return f"{count} version{'' if count == 1 else 's'}"
-
-
-def line_of(version: Version) -> str:
-    """A version on one line."""
-    return f"version {version.serial} ({version.short_id}) {version.message}"
+_UNUSABLE: Final = {
+    "state-missing": "gone",
+    "state-unreadable": "unreadable",
+    "not-json": "damaged",
+    "not-an-object": "damaged",
+    "duplicate-key": "damaged",
+}
 
 
-def standing(status: RemoteStatus) -> tuple[str, str]:
-    """How things stand with a remote, in a few words, and their colour."""
-    words = [f"{status.ahead} ahead"] if status.ahead else []
-    words += [f"{status.behind} behind"] if status.behind else []
-    if status.diverged:
-        words.insert(0, "diverged")
-    color = "red" if status.diverged else "yellow" if words else "green"
-    if status.last_error is not None and not status.diverged:
-        words, color = [*words, "failed"], "red"
-    return ", ".join(words) or "up to date", color
+class Standing:
+    """How `state` stands at this moment; nothing is changed, nobody waited for or asked.
 
+    Attributes:
+        path: the state file.
+        begun: whether gitstate has ever written there.
+        troubles: why something could not be told; what is in the way of the state itself comes first.
+        untold: what that is: `"state"`, `"head"`, `"lock"`, `"remotes"`.
+        summary: its phases and the like, as `summarize` has them; None where the file cannot be used.
+        keys: its top-level keys.
+        head: the newest version, None where there is none, or the history is damaged.
+        changed: the top-level keys that have other values in the file than in the newest version.
+        file: how the file stands to that: `"clean"`, `"edited"`, `"gone"`, `"damaged"`, `"unreadable"`; `"new"` where there
+            is no version, `"unknown"` where that cannot be told.
+        holder: who holds the lock, None for nobody.
+        remotes: how things stand with each remote.
+    """
 
-def table_of(rows: Iterable[tuple[Remote, RemoteStatus]]) -> Table:
-    """A line for each remote."""
-    from rich.text import Text  # noqa: PLC0415  JSON output does without it
+    def __init__(self, state: PipelineState) -> None:
+        self.troubles: list[StateError] = []
+        self.untold: list[str] = []
+        self.path = state.path
+        self.begun = os.path.exists(state.git_dir)  # False where nobody lets us look
+        document = self._told("state", state.read)
+        self.summary = None if document is None else summarize(document)
+        self.keys = list(document or ())
+        self.head = self._told("head", lambda: next(state.log(1), None))
+        before = None if self.head is None else self._told("head", self.head.read)
+        self.changed = _changed(before, document)
+        self.file = self._file_against(before)
+        self.holder = self._told("lock", state.lock_holder)
+        names = [each.name for each in self._told("remotes", state.remotes.list) or ()]
+        found = [self._told("remotes", partial(state.remote_status, name)) for name in names]
+        self.remotes = [each for each in found if each is not None]
 
-    made = table("name", "push", "stands", "last push", "url")
-    for remote, status in rows:
-        last = shown(status.last_push, exactly=False) if status.last_push else "never"
-        cells = (Text(*standing(status)), Text(last, style="dim"), printable(remote.url))
-        made.add_row(remote.name, remote.push, *cells)
-    return made
-
-
-def whole(remote: Remote, status: RemoteStatus, ours: str | None) -> Table:
-    """All that is known of a remote; `ours` is the newest version here."""
-    from rich.table import Table  # noqa: PLC0415  JSON output does without it
-    from rich.text import Text  # noqa: PLC0415
-
-    made = Table.grid(padding=(0, 2, 0, 0))
-    made.add_column(no_wrap=True)
-    made.add_column(overflow="fold")
-    made.add_row(remote.name, Text(*standing(status)))
-    rows = {
-        "url": remote.url,
-        "here": ours or "nothing",
-        "there": status.theirs or "nothing that we know of",
-        "push": f"{remote.push}; given up after {duration(remote.timeout)} of silence",
-        "last push": shown(status.last_push, exactly=True) if status.last_push else "never",
-        "last pull": shown(status.last_pull, exactly=True) if status.last_pull else "never",
-        "error": status.last_error,
-    }
-    for what, text in rows.items():
-        if text is not None:
-            made.add_row(Text(f"  {what}", style="dim"), printable(text))
-    return made
-
-
-def show(session: Session, result: PushResult | PullResult, done: str, nothing: str) -> None:
-    """Shows what was moved: `done` is what was done with the versions, `nothing` what is said of the remote else."""
-    output, version = session.output, getattr(result, "version", None)
-    if output.json:
-        document = {
-            "remote": result.remote,
-            "versions": result.versions,
-            "updates": [update._asdict() for update in result.updates],
-            "notes": list(result.notes),
+    def as_json(self) -> dict[str, Any]:
+        """All of it; `untold` says of what it does not."""
+        return {
+            "path": str(self.path),
+            **(self.summary or {**summarize({}), "phases": None}),
+            "keys": self.keys,
+            "head": None if self.head is None else documents.of_version(self.head),
+            "file": {"status": self.file, "changed_keys": self.changed},
+            "lock": documents.of_holder(self.holder),
+            "remotes": [documents.of_remote(each) for each in self.remotes],
+            "untold": self.untold,
         }
-        if hasattr(result, "version"):
-            document["version"] = None if version is None else documents.of_version(version)
-        output.document(document)
-        return
-    for update in result.updates:
-        output.note(_moved(update))
-    for note in result.notes:
-        output.note(f"note: {note}")
-    if result.up_to_date:
-        output.note(f"{result.remote} {nothing}")
-    else:
-        output.note(f"{versions(result.versions)} {done} {result.remote}")
-    if version is not None:
-        output.note(line_of(version))
+
+    def _file_against(self, before: dict[str, Any] | None) -> str:
+        if self.summary is None:
+            return _UNUSABLE.get(self.troubles[0].code, "unknown")
+        if self.troubles:
+            return "unknown"
+        if before is None:
+            return "new"
+        return "edited" if self.changed else "clean"
+
+    def _told(self, what: str, ask: Callable[[], _Result]) -> _Result | None:
+        try:
+            return ask()
+        except StateError as error:
+            self.troubles.append(error)
+            self.untold = list(dict.fromkeys([*self.untold, what]))
+            return None
 
 
-def would(session: Session, status: RemoteStatus, what: str) -> None:
-    """Shows `what` a push or a pull would move, as far as is known."""
-    if session.output.json:
-        session.output.document({"dry_run": True, **documents.of_remote(status)})
-        return
-    session.output.print(what)
-    session.output.note("as of the last contact, nobody was asked")
-    if status.diverged:
-        session.output.note(f"{status.name} has diverged: neither push nor pull would go on top")
-
-
-def _moved(update: RefUpdate) -> str:
-    """`main  3f2a91c..5b6c7d8`, as git says it."""
-    name = update.name.removeprefix("refs/").removeprefix("heads/")
-    if update.new is None:
-        return f"  {name}  deleted"
-    new = update.new[:_SHORT]
-    return f"  {name}  {update.old[:_SHORT]}..{new}" if update.old else f"  {name}  new, {new}"
+def _changed(before: dict[str, Any] | None, now: dict[str, Any] | None) -> list[str]:
+    if before is None or now is None:
+        return []
+    keys = dict.fromkeys([*now, *before])
+    return [key for key in keys if not same(before.get(key, MISSING), now.get(key, MISSING))]

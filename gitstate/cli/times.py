@@ -6,6 +6,8 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import click
+
 _AGO: Final = re.compile(r"(\d{1,9})\s*\.?\s*(s|sec|m|min|h|d|w)[a-z]*(?:[ .]ago)?")
 _UNITS: Final = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 _STEPS: Final = ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h"), (30 * 86400, 86400, "d"))
@@ -20,10 +22,28 @@ def moment(text: str) -> datetime:
     text = text.strip()
     if text == "now":
         return datetime.now(UTC)
-    if match := _AGO.fullmatch(text):
-        return datetime.now(UTC) - timedelta(seconds=int(match[1]) * _UNITS[match[2]])
-    found = datetime.fromisoformat(text)
-    return found if found.tzinfo else found.astimezone()
+    try:
+        if match := _AGO.fullmatch(text):
+            return datetime.now(UTC) - timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+        found = datetime.fromisoformat(text)
+        return found if found.tzinfo else found.astimezone()
+    except OverflowError as error:
+        raise ValueError(f"too far away: {text}") from error
+
+
+class Moment(click.ParamType[datetime]):
+    """A moment, as `moment` reads it."""
+
+    name = "moment"
+
+    def convert(
+        self, value: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """The moment that was typed; wrong usage where it is none."""
+        try:
+            return moment(value)
+        except ValueError:
+            self.fail(f"{value!r} names no moment: 2026-11-27T10:00, 90min, 2d", param, ctx)
 
 
 def exact(moment: datetime) -> str:

@@ -26,8 +26,8 @@ from gitstate.sync import program
 from gitstate.sync.contact import StopExchangeError, speak
 from gitstate.sync.fetch import Request
 from gitstate.sync.inspection import Inspection
-from gitstate.sync.trouble import quoted
 from gitstate.sync.watch import Watch
+from gitstate.sync.words import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

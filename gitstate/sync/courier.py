@@ -10,13 +10,12 @@ from gitstate.checkpoint import maintaining
 from gitstate.errors import StateRemoteError, StateWriteError
 from gitstate.lock import StateLock
 from gitstate.progress import telling
-from gitstate.remotes import tracking_ref
 from gitstate.repository import BRANCH
-from gitstate.sync.contacts import Activity, Contacts, RemoteStatus, moment
+from gitstate.sync.contacts import Contacts
 from gitstate.sync.fetch import Request, fetch, quarantine
 from gitstate.sync.pull import Pull
 from gitstate.sync.push import Push
-from gitstate.sync.relation import Relation
+from gitstate.sync.report import PullResult, PushResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -72,34 +71,6 @@ class Courier:
             self._writer.announce(pull.head)
         return result
 
-    def status(self, name: str, activity: Activity) -> RemoteStatus:
-        """How things stand with a remote, as of the last contact with it.
-
-        Raises:
-            StateRemoteError: there is no such remote.
-            StateReadError: the history is damaged.
-        """
-        remote = self.remote(name)
-        refs = self._store.reader.refs()
-        relation = Relation(self._store, refs, remote)
-        contact = Contacts(self._store.layout, name).read()
-        known = refs.get(tracking_ref(name))
-        has = relation.serial_of(known) if known else 0
-        # What was seen there may have been pulled since.
-        stale = contact.head is None or relation.serial_of(contact.head) > 0
-        return RemoteStatus(
-            name,
-            remote.url,
-            ahead=relation.newest() - has,
-            behind=0 if stale else contact.behind,
-            theirs=contact.head or known,
-            diverged=contact.diverged and not stale,
-            last_push=moment(contact.pushed),
-            last_pull=moment(contact.pulled),
-            last_error=contact.error,
-            pushing=activity if remote.push == "auto" else "manual",
-        )
-
     def automatic(self) -> list[Remote]:
         """The remotes that get every version without being pushed to.
 
@@ -115,10 +86,8 @@ class Courier:
             StateRemoteError: there is none; code `"no-such-remote"`.
             StateReadError: the list of remotes is damaged.
         """
-        known = self._store.layout.remotes()
-        if name not in known:
-            raise remotes.unknown(name, known, self._store.layout.state)
-        return known[name]
+        layout = self._store.layout
+        return remotes.called(name, layout.remotes(), layout.state)
 
     def request(self, *, archive: bool) -> Request:
         """What to fetch, behind what is here."""

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from gitstate import files
 from gitstate.errors import StateRemoteError, StateWriteError
 from gitstate.sync.fetched import History
-from gitstate.sync.trouble import quoted
 from gitstate.sync.watch import LONGEST_SECONDS, kill
+from gitstate.sync.words import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -24,8 +24,8 @@ from gitstate.sync.contacts import Contacts
 from gitstate.sync.outgoing import Outgoing
 from gitstate.sync.relation import Relation, is_ours
 from gitstate.sync.report import PushResult, RefUpdate
-from gitstate.sync.trouble import quoted
 from gitstate.sync.watch import Watch
+from gitstate.sync.words import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping

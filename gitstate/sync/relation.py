@@ -10,7 +10,7 @@ from gitstate.boundary import Boundary
 from gitstate.draft import ARCHIVE
 from gitstate.errors import StateReadError, StateRemoteError
 from gitstate.repository import BRANCH
-from gitstate.sync.trouble import quoted
+from gitstate.sync.words import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,15 +14,13 @@ from dulwich.errors import NotGitRepository, SendPackError
 from gitstate.errors import StateRemoteError
 from gitstate.sync.program import ProgramError
 from gitstate.sync.watch import TooMuchError
+from gitstate.sync.words import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gitstate.remotes import Remote
     from gitstate.sync.watch import Watch
-
-_MOST_QUOTED: Final = 400
-_UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
 
 
 class _Kind(NamedTuple):
@@ -125,12 +123,6 @@ def translate(
         url=remote.url,
         code=kind.code,
     )
-
-
-def quoted(text: str) -> str:
-    """What somebody else has said, fit for one line of ours."""
-    text = _UNPRINTABLE.sub(" ", text).strip(" .")
-    return text if len(text) <= _MOST_QUOTED else text[:_MOST_QUOTED] + "..."
 
 
 def _kind_of(error: BaseException, said: str) -> _Kind:

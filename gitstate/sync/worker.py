@@ -18,8 +18,8 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from gitstate.errors import StateError
+from gitstate.first_use import FIRST_USE
 from gitstate.registry import open_store
-from gitstate.sync.courier import Courier
 from gitstate.writer import Writer
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from gitstate.policy import Policy
     from gitstate.sync.contacts import Activity
+    from gitstate.sync.courier import Courier
 
 DRAIN_SECONDS: Final = 5.0
 """How long closing a handle, or the end of the process, waits for what is still to be pushed."""
@@ -147,6 +148,8 @@ class Worker:
                     self._commit_due = None
 
     def _push_all(self, policy: Policy) -> None:
+        with FIRST_USE:
+            from gitstate.sync.courier import Courier  # noqa: PLC0415  see gitstate.first_use
         courier = Courier(Writer(open_store(self._path), policy))
         now = time.monotonic()
         with self._changed:

@@ -10,7 +10,7 @@ from gitstate import pointer as pointers
 from gitstate.cli import options
 from gitstate.cli.changes import text_of
 from gitstate.cli.naming import VersionName, version_of
-from gitstate.cli.place import PointerName, nothing_at, parts_of, value_at, value_of
+from gitstate.cli.place import PointerName, parts_of, put_at, value_at, value_of
 from gitstate.cli.proposal import propose
 from gitstate.cli.refusal import USAGE, Refusal
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 @click.pass_obj
 def get(session: Session, /, pointer: str, at: str | None, raw: bool) -> None:
     """Write the state, or the value at POINTER, as JSON."""
-    document = session.state.read() if at is None else version_of(session, at).read()
+    document = session.state.read() if at is None else version_of(session.state, at).read()
     value = value_at(document, pointer)
     if session.options.json:
         session.output.document(value)
     elif raw and isinstance(value, str):
         click.echo(value)
     else:
-        session.output.print(text_of(value))
+        session.output.text(text_of(value))
 
 
 @options.verb("set")
@@ -58,14 +58,7 @@ def set_value(
         """Puts it there."""
         if not parts:
             return new
-        if parents:
-            _make_objects(document, parts[:-1])
-        try:
-            pointers.put(document, parts, new)
-        except LookupError as error:
-            missing = nothing_at(document, parts[:-1] or parts)
-            missing.hint = f"{missing.hint}; --parents makes what is missing"
-            raise missing from error
+        put_at(document, parts, new, parents=parents)
         return document
 
     propose(session, change, operation="set", **how)
@@ -94,12 +87,3 @@ def unset(session: Session, /, pointer: str, **how: Any) -> None:
         return document
 
     propose(session, change, operation="unset", **how)
-
-
-def _make_objects(document: dict[str, Any], parts: list[str]) -> None:
-    """Makes the objects on the way that are missing."""
-    for known in range(1, len(parts) + 1):
-        try:
-            pointers.get(document, parts[:known])
-        except LookupError:
-            pointers.put(document, parts[:known], {})

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from click.shell_completion import CompletionItem
 
-from gitstate.cli import documents, options, standing
+from gitstate.cli import documents, options, traffic
 from gitstate.cli.progress import progress_bar
 from gitstate.cli.refusal import REMOTE, Refusal
 from gitstate.cli.session import STATE
@@ -131,7 +131,7 @@ def remove(session: Session, /, name: str, dry_run: bool) -> None:
     tell = output.print if dry_run else output.note
     tell(what)
     if status.ahead:
-        tell(f"the {standing.versions(status.ahead)} that it lacks may be pruned from then on")
+        tell(f"the {traffic.versions(status.ahead)} that it lacks may be pruned from then on")
 
 
 @options.verbs("remote", commands=[list_remotes, add, remove])
@@ -159,13 +159,11 @@ def push(session: Session, /, name: str, dry_run: bool) -> None:
     """
     if dry_run:
         status = session.state.remote_status(name)
-        standing.would(
-            session, status, f"{standing.versions(status.ahead)} would be sent to {name}"
-        )
+        traffic.would(session, status, f"{traffic.versions(status.ahead)} would be sent to {name}")
         return
     with progress_bar(session) as progress:
         result = session.state.push(name, progress=progress)
-    standing.show(session, result, "sent to", "has everything already")
+    traffic.show(session, result, "sent to", "has everything already")
 
 
 @options.verb("pull")
@@ -181,13 +179,13 @@ def pull(session: Session, /, name: str, expect: str | None, dry_run: bool) -> N
     """
     if dry_run:
         status = session.state.remote_status(name)
-        standing.would(
-            session, status, f"{standing.versions(status.behind)} would be taken from {name}"
+        traffic.would(
+            session, status, f"{traffic.versions(status.behind)} would be taken from {name}"
         )
         return
     with session.changing(expect) as state, progress_bar(session) as progress:
         result = state.pull(name, progress=progress)
-    standing.show(session, result, "taken from", "has nothing new")
+    traffic.show(session, result, "taken from", "has nothing new")
 
 
 @options.verb("clone")
@@ -237,7 +235,7 @@ def reroot(session: Session, /, expect: str | None, dry_run: bool, yes: bool) ->
     ids = session.state.reroot(dry_run=True).ids
     if ids and not dry_run:
         session.confirm(
-            f"{standing.versions(len(ids))} would get new hashes, for good; whoever has the old ones has to clone anew. Go on?",
+            f"{traffic.versions(len(ids))} would get new hashes, for good; whoever has the old ones has to clone anew. Go on?",
             yes=yes,
         )
         with session.changing(expect) as state:
@@ -252,7 +250,7 @@ def reroot(session: Session, /, expect: str | None, dry_run: bool, yes: bool) ->
     if output.exactly:
         for old, new in ids.items():
             tell(f"{old} -> {new}")
-    tell(f"{standing.versions(len(ids))} {'would get' if dry_run else 'got'} new hashes")
+    tell(f"{traffic.versions(len(ids))} {'would get' if dry_run else 'got'} new hashes")
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -272,9 +270,9 @@ def _list(session: Session) -> None:
         output.note("no remotes; gitstate remote add NAME URL adds one")
     elif output.exactly:
         for each, status in rows:
-            output.print(standing.whole(each, status, ours))
+            output.print(traffic.whole(each, status, ours))
     else:
-        output.print(standing.table_of(rows))
+        output.print(traffic.table_of(rows))
 
 
 def _clone(session: Session, url: str, path: Path, place: Path, **given: Any) -> None:
@@ -291,6 +289,6 @@ def _clone(session: Session, url: str, path: Path, place: Path, **given: Any) ->
         output.document({**rows, "version": documents.of_version(version), "cloned": cloned})
     elif cloned:
         output.note(f"cloned to {place}; {status.url} is its remote {status.name}")
-        output.note(standing.line_of(version))
+        output.note(traffic.line_of(version))
     else:
-        output.print(f"{status.url} would be cloned to {place}", standing.line_of(version))
+        output.print(f"{status.url} would be cloned to {place}", traffic.line_of(version))

@@ -1,0 +1,156 @@
+"""Backups: the versions that can be restored, and the names that keep them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gitstate.cli import documents, options, times
+from gitstate.cli.output import printable, table
+from gitstate.cli.refusal import USAGE, Refusal, meant
+from gitstate.names import check_name
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from gitstate import Version
+    from gitstate.cli.output import Output
+    from gitstate.cli.session import Session
+
+
+@options.verb("backup")
+@click.argument("name", required=False)
+@click.option("--delete", metavar="NAME", help="Take this name away from its version.")
+@options.yes
+@options.expect
+@options.dry_run
+@click.pass_obj
+def backup(
+    session: Session, /, name: str | None, delete: str | None, yes: bool, **how: Any
+) -> None:
+    """Keep the state as it is, however old it gets, by the name NAME.
+
+    Without a name it only makes a version of an edit of the state file, if there is one.
+    """
+    if delete is None:
+        _keep(session, name, **how)
+    elif name is None:
+        _delete(session, delete, yes=yes, **how)
+    else:
+        raise Refusal("NAME and --delete are two runs", status=USAGE, code="usage")
+
+
+@options.verb("backups")
+@click.option("-n", "--limit", metavar="N", type=click.IntRange(min=0), help="At most so many.")
+@click.pass_obj
+def backups(session: Session, /, limit: int | None) -> None:
+    """List the versions before the current one that can be restored, and the names of those that have one.
+
+    Newest first; behind them are older ones that only their names keep.
+    """
+    state, output = session.state, session.output
+    names: dict[str, list[str]] = {}
+    for name, version in state.named_backups().items():
+        names.setdefault(version.id, []).append(name)
+    found = state.list_backups(limit)
+    if output.json:
+        output.document([documents.of_version(v) | {"names": names.get(v.id, [])} for v in found])
+        return
+    if not found:
+        output.note("there is no version before the current one")
+        return
+    output.paged([_rows(found, names, output)])
+
+
+def _rows(found: list[Version], names: dict[str, list[str]], output: Output) -> Table:
+    from rich.text import Text  # noqa: PLC0415  JSON output does without it
+
+    made = [times.shown(version.timestamp, exactly=output.exactly) for version in found]
+    called = [printable(", ".join(names.get(version.id, []))) for version in found]
+    # rich would make all columns narrower for the sake of the last one.
+    room = output.width - sum(max(map(len, each)) + 2 for each in (made, ["name", *called])) - 18
+    rows = table("version", "hash", "when", "name", "message", right=["version"])
+    for version, when, name in zip(found, made, called, strict=True):
+        message = Text(printable(version.message.partition("\n")[0] or version.operation))
+        message.truncate(max(room, 12), overflow="ellipsis")
+        serial, short_id = str(version.serial or "-"), Text(version.short_id, style="dim")
+        rows.add_row(serial, short_id, when, Text(name, style="green"), message)
+    return rows
+
+
+def _keep(session: Session, name: str | None, expect: str | None, dry_run: bool) -> None:
+    """Gives the newest version a name, behind a version of what somebody has edited."""
+    newest = next(session.state.log(1), None)
+    if dry_run:
+        session.refuse_stale(expect)
+        session.state.read()
+        if name is not None:
+            check_name(name)
+            _refuse_taken(session, name)
+        edited = newest is None or newest.content() != session.state.path.read_bytes()
+        _tell(session, name, None if edited else newest, made=edited, would="would be ")
+        return
+    with session.changing(expect) as state:
+        version = state.create_backup(name)
+        _tell(session, name, version, made=version != newest)
+
+
+def _tell(
+    session: Session, name: str | None, version: Version | None, *, made: bool, would: str = ""
+) -> None:
+    """Says which version it is, None for one that would be made; whether it is `made` for this, and what it is called."""
+    output = session.output
+    if output.json:
+        of = None if version is None else documents.of_version(version)
+        output.document({"name": name, "version": of, "made": made})
+        return
+    if version is None:
+        which = "a version of the state file as it is"
+    else:
+        which = f"version {version.serial} ({version.short_id})"
+    if name is not None:
+        output.note(f"{which} {would or 'is '}kept as {name}")
+    elif made:
+        output.note(f"{which} {would or 'was '}made")
+    else:
+        output.note(f"nothing to change: the state is {which}")
+
+
+def _refuse_taken(session: Session, name: str) -> None:
+    if name in session.state.named_backups():
+        raise Refusal(
+            f"a backup is called {name!r} already",
+            status=USAGE,
+            code="backup-name",
+            hint="gitstate backups lists the names that are taken",
+        )
+
+
+def _delete(session: Session, name: str, *, yes: bool, expect: str | None, dry_run: bool) -> None:
+    """Takes a name away; asks where that is all that keeps the version."""
+    named = session.state.named_backups()
+    if name not in named:
+        raise Refusal(
+            f"no backup is called {name!r}",
+            code="version-not-found",
+            hint=meant(name, list(named)) or "gitstate backups lists them",
+        )
+    version = named[name]
+    others = any(each.id == version.id for other, each in named.items() if other != name)
+    goes = not others and all(each.id != version.id for each in session.state.log())
+    if dry_run:
+        session.refuse_stale(expect)
+    else:
+        if goes:
+            session.confirm(f"Only the name {name!r} keeps its version. Forget it?", yes=yes)
+        with session.changing(expect) as state:
+            state.delete_backup(name)
+    if session.output.json:
+        document = {"deleted": name, "version": documents.of_version(version), "forgotten": goes}
+        session.output.document(document)
+        return
+    what = "goes with it" if goes else "stays as long as it is young enough, or has another name"
+    session.output.note(
+        f"{name}: the name {'would go' if dry_run else 'is gone'}; its version {what}"
+    )

@@ -1,0 +1,223 @@
+"""Beginning: init, import."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gitstate.cli import documents, options
+from gitstate.cli.output import counted
+from gitstate.cli.progress import progress_bar
+from gitstate.cli.refusal import USAGE, Refusal, status_of
+from gitstate.cli.session import STATE
+from gitstate.errors import StateReadError, StateValidationError
+from gitstate.layout import DEFAULT_MAX_BACKUPS
+
+if TYPE_CHECKING:
+    from gitstate import ImportReport, PipelineState, Version
+    from gitstate.cli.session import Session
+
+
+class Window(click.ParamType[Any]):
+    """How many earlier versions are kept: a number, or `all`, which is None."""
+
+    name = "N|all"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[int | None]:
+        """The number in a list of its own, as None stands for what was not given."""
+        if value == "all":
+            return [None]
+        if not str(value).isdecimal():
+            self.fail(f"{value!r} is neither a number nor all", param, ctx)
+        return [int(value)]
+
+
+max_backups = click.option(
+    "--max-backups",
+    metavar="N|all",
+    type=Window(),
+    help="How many earlier versions are kept; of a new state 50.",
+)
+
+
+@options.verb("init")
+@click.argument("file", type=click.Path(), required=False)
+@max_backups
+@options.dry_run
+@click.pass_obj
+def init(
+    session: Session, /, file: str | None, max_backups: list[int | None] | None, dry_run: bool
+) -> None:
+    """Make FILE, a new state, or take in the one that is there as version 1.
+
+    FILE is pipeline.json unless given; a name without a suffix is that of a folder for it. Where there is a history already,
+    nothing is changed.
+    """
+    if file is not None:
+        folder = file.endswith(os.sep) or not (Path(file).suffix or Path(file).exists())
+        session.options.state = os.path.join(file, STATE) if folder else file
+    state = _made(session, session.place(), max_backups)
+    newest = next(state.log(1), None)
+    if newest is not None:
+        _tell(session, state, newest, f"{state.path} has a history already, nothing was changed")
+        if not state.path.exists():
+            session.output.note("the file is gone: gitstate restore HEAD puts it back")
+        return
+    _refuse_to_import(state)
+    there = state.path.exists()
+    if there:
+        _check(session, state)
+    if dry_run:
+        _tell(session, state, None, f"{state.path} would be {'taken in' if there else 'made'}")
+        return
+    with state:
+        if there:
+            version = state.create_backup()
+        else:
+            version = state.write({}, validate=False, operation="init", message="init")
+    _tell(session, state, version, f"{'took in' if there else 'made'} {state.path}", made=True)
+    _say_what_comes_next(session, state)
+
+
+@options.verb("import")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False), required=False)
+@max_backups
+@options.dry_run
+@click.pass_obj
+def import_backups(
+    session: Session, /, folder: str | None, max_backups: list[int | None] | None, dry_run: bool
+) -> None:
+    """Take in the backups that another state manager has left in FOLDER.
+
+    \b
+        backups/pipeline_20250301_120000_000000.json.bak   a version each
+        transactions.log                                   lines of gitstate history
+
+    FOLDER is .pipeline, beside the state, unless given. Where there is no history yet, the versions are its beginning; else
+    they stand beside it, by names such as import/pipeline_20250301_120000_000000. The files stay, and nothing is taken in
+    twice.
+    """  # noqa: D301  click's own mark for lines that stay as they are
+    state = _made(session, session.here().path, max_backups)
+    if max_backups is None and next(state.log(1), None) is None:
+        _refuse_to_forget(state, folder)
+    with state, progress_bar(session) as progress:
+        report = state.import_backups(folder, dry_run=dry_run, progress=progress)
+    output = session.output
+    if output.json:
+        output.document(asdict(report))
+    else:
+        for line in report.skipped:
+            output.warn(f"left out: {line}")
+        for name in report.names:
+            output.print(name)
+    if not (report.versions or report.audit or report.unchanged):
+        output.note(f"nothing new to take in for {session.state.path}")
+        return
+    _say_what_came(session, report, would="would be " if dry_run else "")
+    if not (dry_run or state.path.exists()):
+        output.note("gitstate restore HEAD puts the newest of them into the state file")
+
+
+def _made(session: Session, path: Path, max_backups: list[int | None] | None) -> PipelineState:
+    return session.made(path, **({} if max_backups is None else {"max_backups": max_backups[0]}))
+
+
+# -- init ------------------------------------------------------------------------------------------------------------
+
+
+def _refuse_to_import(state: PipelineState) -> None:
+    """Leaves it to `import` to begin a history that is to have older versions, as nothing comes before a first one."""
+    if copies := state.import_backups(dry_run=True).versions:
+        raise Refusal(
+            f"another state manager has left {counted(copies, 'backup')} here, which can only come before everything"
+            " else. Nothing was changed",
+            code="import-first",
+            hint="gitstate import begins it with them; where they are moved away, they are left out",
+        )
+
+
+def _check(session: Session, state: PipelineState) -> None:
+    """Warns of a state that is against the schema.
+
+    Raises:
+        Refusal: there is none in the file.
+    """
+    try:
+        state.validate(state.read())
+    except StateValidationError as error:
+        session.output.warn(
+            "it is against the schema, and changes are refused until that is mended (--schema none takes any):"
+            f" {'; '.join(map(str, error.problems[:3]))}"
+        )
+    except StateReadError as error:
+        raise Refusal(
+            f"{state.path} holds no state: {error.__cause__ or error}. Nothing was changed",
+            status=status_of(error),
+            code=error.code,
+            hint="mend it by hand, or move it away; it has no history yet",
+        ) from error
+
+
+def _tell(
+    session: Session,
+    state: PipelineState,
+    version: Version | None,
+    what: str,
+    *,
+    made: bool = False,
+) -> None:
+    if session.output.json:
+        of = None if version is None else documents.of_version(version)
+        session.output.document({"path": str(state.path), "made": made, "version": of})
+        return
+    which = "" if version is None else f": version {version.serial} ({version.short_id})"
+    session.output.note(f"{what}{which}")
+
+
+def _say_what_comes_next(session: Session, state: PipelineState) -> None:
+    path, note = state.path, session.output.note
+    git = next((folder for folder in path.parents if (folder / ".git").exists()), None)
+    if git is not None:
+        note(
+            f"{git} is a Git repository, which does not see the history in .pipeline/: commit {path.name} there, or"
+            f" ignore it, as you like; ignore {path.name}.lock"
+        )
+    told = session.options.state
+    command = "gitstate" if told is None else f"gitstate -C {quote(told)}"
+    note(f"{command} set -p /phase1/status '\"running\"' changes it, {command} status shows it")
+
+
+# -- import ----------------------------------------------------------------------------------------------------------
+
+
+def _refuse_to_forget(state: PipelineState, folder: str | None) -> None:
+    """Sees that not most of what is to be the beginning of a history is forgotten at once, being older than the window.
+
+    Raises:
+        Refusal: it would be, and nobody has said how many versions are to be kept.
+    """
+    copies = state.import_backups(folder, dry_run=True).versions
+    if copies > DEFAULT_MAX_BACKUPS + 1:
+        raise Refusal(
+            f"these are {copies} versions, and a new state keeps {DEFAULT_MAX_BACKUPS} before the newest. Nothing was"
+            " changed",
+            status=USAGE,
+            code="usage",
+            hint=f"--max-backups all keeps all of them, --max-backups {DEFAULT_MAX_BACKUPS} those",
+        )
+
+
+def _say_what_came(session: Session, report: ImportReport, *, would: str) -> None:
+    came = f"{counted(report.versions, 'version')} and {counted(report.audit, 'line')} of the audit trail"
+    session.output.note(f"{came} {would or 'were '}taken in")
+    if report.names:
+        session.output.note(f"{counted(len(report.names), 'version')} beside the history, by name")
+    if report.unchanged:
+        session.output.note(f"{counted(report.unchanged, 'backup')} like the one before it")

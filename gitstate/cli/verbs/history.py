@@ -1,0 +1,188 @@
+"""What was done: history, as lines or drawn."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from gitstate.cli import options, series, times
+from gitstate.cli.output import printable
+from gitstate.cli.refusal import USAGE, Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.text import Text
+
+    from gitstate.cli.session import Session
+
+_LINES: Final = 50
+_VERSIONS: Final = 100
+_SVG: Final = ".svg"
+
+
+class _Count(click.ParamType[int]):
+    """How many, or `all`."""
+
+    name = "count"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number; 0 for all."""
+        text = str(value)
+        if text == "all":
+            return 0
+        if not (text.isdecimal() and 0 < len(text) < 10 and int(text) > 0):
+            self.fail(f"{text!r} is no number above 0, nor 'all'", param, ctx)
+        return int(text)
+
+
+@options.verb("history")
+@click.option("-n", "--limit", metavar="N", type=_Count(), help="At most so many; all for all.")
+@click.option("--failures", is_flag=True, help="Only what failed.")
+@click.option("--operation", metavar="NAME", help="Only what was done by that operation.")
+@click.option(
+    "--since", metavar="TIME", type=times.Moment(), help="Nothing before: 2026-11-27, 2h."
+)
+@click.option("--plot", is_flag=True, help="Draw size and duration of the versions instead.")
+@click.option("--svg", metavar="FILE", help="Draw them into an SVG; - for the standard output.")
+@click.pass_obj
+def history(
+    session: Session, /, limit: int | None, plot: bool, svg: str | None, **which: Any
+) -> None:
+    """Show what was done, newest first: each commit, and each failure with its reason.
+
+    Lines of versions that were pruned are there, too. Without -n it gives 50 lines, to a pipe and
+    with --json as well.
+
+    --plot and --svg draw, over the last 100 versions unless -n says otherwise, how large the state
+    was, and how many seconds each version came behind the one before it.
+
+    \b
+        gitstate history --failures --since 1d
+        gitstate history --svg history.svg -n all
+    """  # noqa: D301  click's own mark for lines that stay as they are
+    if plot or svg is not None:
+        _draw(session, _VERSIONS if limit is None else limit, svg, **which)
+    else:
+        _list(session, _LINES if limit is None else limit, **which)
+
+
+# -- lines ---------------------------------------------------------------------------------------------------------------
+
+
+def _list(
+    session: Session, limit: int, *, failures: bool, operation: str | None, since: datetime | None
+) -> None:
+    output = session.output
+    is_filtered = failures or operation is not None or since is not None
+    # One more, to know whether there is one.
+    found = session.state.get_transaction_history(None if is_filtered or not limit else limit + 1)
+    found = [
+        line
+        for line in found
+        if not (failures and line["success"])
+        and operation in (None, _operation(line), line["operation"])
+        and (since is None or datetime.fromisoformat(line["timestamp"]) >= since)
+    ]
+    shown = found[:limit] if limit else found
+    if output.json:
+        for line in shown:
+            output.line(
+                {**line, "timestamp": times.exact(datetime.fromisoformat(line["timestamp"]))}
+            )
+        return
+    output.paged(_lines(shown, output.width, exactly=output.exactly))
+    if not shown:
+        output.note("nothing of that kind was done" if is_filtered else "nothing was done yet")
+    elif len(shown) < len(found):
+        output.note(f"there is more: -n {limit * 4}, or -n all")
+
+
+def _lines(lines: list[dict[str, Any]], width: int, *, exactly: bool) -> Iterator[Text]:
+    from rich.text import Text  # noqa: PLC0415  JSON output does without it
+
+    moments = [
+        times.shown(datetime.fromisoformat(line["timestamp"]), exactly=exactly) for line in lines
+    ]
+    first = max(map(len, moments), default=0)
+    second = min(max((len(_operation(line)) for line in lines), default=0), max(width // 4, 12))
+    for moment, line in zip(moments, lines, strict=True):
+        text = Text(f"{moment:{first}}  ", style="", no_wrap=not exactly, overflow="ellipsis")
+        text.stylize("dim")
+        text.append(f"{printable(_operation(line))[:second]:{second}}  ", style="not dim")
+        details = line["details"]
+        if line["success"]:
+            text.append(f"{(line['commit'] or 'none')[:7]:7}  ", style="not dim green")
+            text.append(_on_a_line(", ".join(details.get("changed_keys", ()))), style="not dim")
+        else:
+            text.append("failed   ", style="not dim red")
+            why = f"{details.get('reason', '')}: {details.get('error', '')}"
+            text.append(_on_a_line(why), style="not dim red")
+        if exactly:
+            text.append(f"  pid {line['pid']} on {printable(line['host'])}")
+        yield text
+
+
+def _operation(line: dict[str, Any]) -> str:
+    """What was done, without how that went."""
+    name: str = line["operation"]
+    return name.removesuffix("_commit" if line["success"] else "_rollback")
+
+
+def _on_a_line(text: str) -> str:
+    return printable(" ".join(text.split()))
+
+
+# -- drawn ---------------------------------------------------------------------------------------------------------------
+
+
+def _draw(
+    session: Session,
+    limit: int,
+    svg: str | None,
+    *,
+    failures: bool,
+    operation: str | None,
+    since: datetime | None,
+) -> None:
+    if failures:
+        raise Refusal(
+            "a failure made no version that could be drawn: --failures goes without --plot and --svg",
+            status=USAGE,
+            code="usage",
+        )
+    if svg not in (None, "-") and not svg.endswith(_SVG):
+        raise Refusal(
+            f"--svg writes to a file that is called *{_SVG}, or to -, not to {svg!r}",
+            status=USAGE,
+            code="usage",
+        )
+    output = session.output
+    points = series.read(session, limit or None, operation=operation, since=since)
+    if svg is not None:
+        _write_svg(session, points, svg)
+    elif output.json:
+        output.document(series.as_json(points))
+    elif points:
+        from gitstate.cli.plot import panels  # noqa: PLC0415  which lines do without
+
+        for line in panels(points, output.width if output.on_terminal else min(output.width, 80)):
+            output.print(line)
+    if not points:
+        output.note("there is no version of that kind to draw")
+
+
+def _write_svg(session: Session, points: list[series.Point], target: str) -> None:
+    from gitstate.cli.svg import drawing  # noqa: PLC0415  as above
+
+    text = drawing(points, session.state.path.name)
+    if target == "-":
+        click.echo(text, nl=False)
+        return
+    with open(target, "w", encoding="utf-8") as file:
+        file.write(text)
+    if session.options.json:
+        session.output.document({"path": target, **series.as_json(points)})
+    session.output.note(f"drew {len(points)} versions: {target}")
