@@ -9,7 +9,7 @@ from gitstate.cli.output import printable, table
 from gitstate.cli.times import duration, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from rich.table import Table
 
@@ -53,18 +53,28 @@ def table_of(rows: Iterable[tuple[Remote, RemoteStatus]]) -> Table:
     return made
 
 
-def rows_of(remote: Remote, status: RemoteStatus, ours: str | None) -> Iterator[str]:
-    """All that is known of a remote, a line each; `ours` is the newest version here."""
-    yield remote.name
-    yield f"  url        {remote.url}"
-    yield f"  stands     {standing(status)[0]}"
-    yield f"  here       {ours or 'nothing'}"
-    yield f"  there      {status.theirs or 'nothing that we know of'}"
-    yield f"  push       {remote.push}; given up after {duration(remote.timeout)} of silence"
-    for what, when in (("push", status.last_push), ("pull", status.last_pull)):
-        yield f"  last {what}  {shown(when, exactly=True) if when else 'never'}"
-    if status.last_error is not None:
-        yield f"  error      {status.last_error}"
+def whole(remote: Remote, status: RemoteStatus, ours: str | None) -> Table:
+    """All that is known of a remote; `ours` is the newest version here."""
+    from rich.table import Table  # noqa: PLC0415  JSON output does without it
+    from rich.text import Text  # noqa: PLC0415
+
+    made = Table.grid(padding=(0, 2, 0, 0))
+    made.add_column(no_wrap=True)
+    made.add_column(overflow="fold")
+    made.add_row(remote.name, Text(*standing(status)))
+    rows = {
+        "url": remote.url,
+        "here": ours or "nothing",
+        "there": status.theirs or "nothing that we know of",
+        "push": f"{remote.push}; given up after {duration(remote.timeout)} of silence",
+        "last push": shown(status.last_push, exactly=True) if status.last_push else "never",
+        "last pull": shown(status.last_pull, exactly=True) if status.last_pull else "never",
+        "error": status.last_error,
+    }
+    for what, text in rows.items():
+        if text is not None:
+            made.add_row(Text(f"  {what}", style="dim"), printable(text))
+    return made
 
 
 def show(session: Session, result: PushResult | PullResult, done: str, nothing: str) -> None:

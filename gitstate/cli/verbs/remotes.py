@@ -270,7 +270,7 @@ def _list(session: Session) -> None:
         output.note("no remotes; gitstate remote add NAME URL adds one")
     elif output.exactly:
         for each, status in rows:
-            output.print(*traffic.rows_of(each, status, ours))
+            output.print(traffic.whole(each, status, ours))
     else:
         output.print(traffic.table_of(rows))
 
