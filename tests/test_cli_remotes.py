@@ -171,10 +171,13 @@ def test_who_is_behind_is_told_to_pull_and_who_has_diverged_sees_both_sides(push
 
 def test_a_clone_takes_no_place_that_is_taken_and_a_dry_run_none_at_all(pushed):
     top = pushed.parent
-    planned = run("clone", "backup.git", "new", "--dry-run", cwd=top)
+    (top / "temporary").mkdir()
+    variables = {"TMPDIR": str(top / "temporary")}
+    before = everything(top)
+    planned = run("clone", "backup.git", "new", "--dry-run", cwd=top, env=variables)
     assert "would be cloned to new/pipeline.json\nversion 2 (" in planned.out
     assert not (top / "new").exists()
-    before = everything(top)
+    assert list((top / "temporary").iterdir()) == []
     for how in ([], ["--dry-run"]):
         assert "gitstate clone" in refused(16, "clone", "backup.git", "first", *how, cwd=top)
     assert "than other.json" in refused(16, "clone", "backup.git", "other.json", cwd=top)
