@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,20 @@ def environment(**extra: str) -> dict[str, str]:
         and name not in {"NO_COLOR", "COLUMNS", "LINES", "EDITOR", "VISUAL", "PAGER", "LESS"}
     }
     return {**ours, "PYTHONPATH": os.fspath(PACKAGE), "PYTHONWARNINGS": "error", **extra}
+
+
+def installed(folder: Path) -> Path:
+    """A folder for PATH, made in `folder`, in which `gitstate` and `python` are those under test."""
+    programs = folder / ".bin"
+    programs.mkdir(exist_ok=True)
+    for name, more in (("gitstate", " -m gitstate"), ("python", "")):
+        program = programs / name
+        program.write_text(
+            f"#!/bin/sh\nexport PYTHONPATH={shlex.quote(os.fspath(PACKAGE))}\n"
+            f'exec {shlex.quote(sys.executable)}{more} "$@"\n'
+        )
+        program.chmod(0o755)
+    return programs
 
 
 def run(

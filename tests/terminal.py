@@ -4,14 +4,13 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from command import PACKAGE
+from command import installed
 
 needs_tmux = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
 PATIENCE_SECONDS = 30
@@ -64,14 +63,7 @@ class Terminal:
 @contextmanager
 def terminal(folder: Path, **variables: str) -> Iterator[Terminal]:
     """A bash in that folder, whose `gitstate` is the one under test, and whose prompt is `$`."""
-    programs = folder / ".bin"
-    programs.mkdir(exist_ok=True)
-    program = programs / "gitstate"
-    program.write_text(
-        f"#!/bin/sh\nexec env PYTHONPATH={shlex.quote(os.fspath(PACKAGE))}"
-        f' {shlex.quote(sys.executable)} -m gitstate "$@"\n'
-    )
-    program.chmod(0o755)
+    programs = installed(folder)
     made = Terminal(folder / ".tmux")
     environment = {
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",

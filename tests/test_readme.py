@@ -10,9 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import recorded
+from command import environment, installed
 
 import gitstate
 from gitstate import PipelineState
+from gitstate.cli import refusal
+from gitstate.cli.app import APP, VERBS
+from gitstate.cli.session import Session
 
 TOP = Path(__file__).resolve().parents[1]
 README = (TOP / "README.md").read_text(encoding="utf-8")
@@ -24,13 +29,19 @@ def blocks(language: str) -> list[str]:
 
 
 FIRST, BEFORE, AFTER, EVERY_DAY, MENDING = blocks("python")
-SECOND_MACHINE = next(block for block in blocks("sh") if "P.clone(" in block)
+SECOND_MACHINE = next(block for block in blocks("sh") if "gitstate clone" in block)
+VERBS_AT_WORK = next(block for block in blocks("sh") if "gitstate apply" in block)
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines()]
 GIT_COMMANDS = [line for line in COMMANDS if line.startswith("git ")]
-HOOK_COMMANDS = [line for line in COMMANDS if "gitstate.hooks" in line]
+HOOK_COMMANDS = [line for line in COMMANDS if "hooks install" in line]
 SETUP_COMMANDS = [line for line in COMMANDS if line.startswith("python3 ")]
 ERROR_ROWS = re.findall(r"^\| *(?:`(State\w+|Version\w+)`)? *\| (`[^|]+) \|", README, re.MULTILINE)
-NAMED_CODES = {code for _, cell in ERROR_ROWS for code in re.findall("`([a-z-]+)`", cell)}
+STATUS_ROWS = re.findall(r"^\| \d+ \| (`[^|]+) \|", README, re.MULTILINE)
+NAMED_CODES = {
+    code
+    for cell in [*(cell for _, cell in ERROR_ROWS), *STATUS_ROWS]
+    for code in re.findall("`([a-z-]+)`", cell)
+}
 
 
 def run(program: str, folder: Path) -> list[str]:
@@ -148,34 +159,120 @@ def test_every_git_command_works(folder):
     assert state.verify().ok
 
 
+def shell(line: str, folder: Path) -> str:
+    """What a line says to a shell that has `gitstate`."""
+    path = os.pathsep.join([os.fspath(installed(folder.parent)), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-euc", line],
+        cwd=folder,
+        env=environment(PATH=path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{line}: {done.stderr}"
+    return done.stdout
+
+
 def test_five_commands_lead_to_a_second_machine(tmp_path):
     if shutil.which("git") is None:
         pytest.skip("git is not installed")
-    run(FIRST, tmp_path)
-    commands = [shlex.split(line) for line in SECOND_MACHINE.splitlines()]
-    programs = {"git": "git", "python": sys.executable}
+    folder = tmp_path / "first"
+    folder.mkdir()
+    run(FIRST, folder)
 
-    for name, *arguments in commands:
-        subprocess.run([programs[name], *arguments], cwd=tmp_path, capture_output=True, check=True)
+    for line in SECOND_MACHINE.splitlines():
+        shell(line, folder)
 
-    here, there = (PipelineState(tmp_path / at / "pipeline.json") for at in (".", "second"))
-    assert len(commands) == 5
+    here, there = (PipelineState(folder / at / "pipeline.json") for at in (".", "second"))
+    assert len(SECOND_MACHINE.splitlines()) == 5
     assert [each.id for each in there.log()] == [each.id for each in here.log()]
     assert there.read() == here.read()
 
 
 def test_the_lines_that_install_hooks_do(tmp_path):
-    places = {".pipeline": ".pipeline", ".git": ".git", "/srv/git/state.git": "state.git"}
-    for line in HOOK_COMMANDS:
-        _, option, program = shlex.split(line)
-        for named, place in places.items():
-            (tmp_path / place).mkdir(exist_ok=True)
-            program = program.replace(f'"{named}/', f'"{place}/')
-        subprocess.run([sys.executable, option, program], cwd=tmp_path, check=True)
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    folder = tmp_path / "project"
+    folder.mkdir()
+    run(FIRST, folder)
+    git("git init -q", folder)
+    git("git init -q --bare ../state.git", folder)
 
-    made = {str(each.relative_to(tmp_path)) for each in tmp_path.rglob("p*-*")}
+    for line in HOOK_COMMANDS:
+        shell(line.replace("/srv/git/", "../"), folder)
+
+    made = {str(each.relative_to(tmp_path)) for each in tmp_path.rglob("p*-*") if each.suffix == ""}
     names = ("pipeline/hooks/post-commit", "git/hooks/pre-commit")
-    assert made == {*(f".{name}" for name in names), "state.git/hooks/pre-receive"}
+    assert made == {*(f"project/.{name}" for name in names), "state.git/hooks/pre-receive"}
+
+
+def test_a_terminal_says_what_is_recorded_of_it(tmp_path):
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    folder = tmp_path / "hour"
+    folder.mkdir()
+    shown = [recorded.masked(block) for block in recorded.blocks()]
+
+    played = [recorded.masked(block) for block in recorded.play(folder)]
+
+    assert played == shown  # python tests/recorded.py writes down what it says now
+    assert sum(len(recorded.commands(block)) for block in recorded.blocks()) > 15
+
+
+def test_the_verbs_at_work_do_what_they_are_shown_to(tmp_path):
+    folder = tmp_path / "work"
+    folder.mkdir()
+    run(FIRST, folder)
+
+    said = {line: shell(line, folder) for line in VERBS_AT_WORK.splitlines()}
+
+    assert json.loads(said["gitstate get /phase2 --json"]) == {"status": "running"}
+    assert (
+        "~ /phase2" in said["gitstate apply change.json --dry-run"]
+        or "+ /phase2" in said["gitstate apply change.json --dry-run"]
+    )
+    assert json.loads((folder / "speech.json").read_text()) == PipelineState(
+        folder / "pipeline.json"
+    ).read(at="before-speech")
+
+
+def test_every_command_that_is_named_is_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    named = set(re.findall(r"`(gitstate [^`|]+)`", README)) | {
+        line for line in COMMANDS if line.startswith("gitstate ")
+    }
+    context = APP.make_context("gitstate", [], resilient_parsing=True, obj=Session())
+    known = APP.list_commands(context)
+
+    for line in named:
+        words = shlex.split(line)[1:]
+        if words[0] == "-C":
+            del words[:2]
+        if words[0] in {"VERB", "--help"}:
+            continue
+        assert words[0] in known, line
+        if len(words) > 1 and "--help" not in words:  # else the verb alone is meant
+            command = APP.get_command(context, words[0])
+            command.make_context(words[0], words[1:], parent=context).close()
+    assert len(named) > 20
+
+
+def test_the_table_of_verbs_names_each_once():
+    table = re.search(r"^\| to \| verbs \|\n.*?\n\n", README, re.MULTILINE | re.DOTALL)[0]
+
+    named = re.findall(r"`([a-z]+)`", table)
+
+    assert sorted(named) == sorted(name for verbs in VERBS.values() for name in verbs)
+
+
+def test_the_table_of_statuses_has_what_the_command_ends_with():
+    rows = dict(re.findall(r"^\| (\d+) \| ((?:`[a-z-]+`(?:, )?)*) ?\|", README, re.MULTILINE))
+    known = {
+        value for name, value in vars(refusal).items() if name.isupper() and isinstance(value, int)
+    }
+
+    assert {int(status) for status in rows} == known | {0}
 
 
 def test_every_error_and_code_exists():

@@ -14,6 +14,8 @@ import warnings
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from gitstate.cli.refusal import in_brief
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -133,8 +135,11 @@ class Output:
             self.beside(document)
             return
         error = document["error"]
-        self.errors.print(f"error: {printable(error['message'])}", style="red")
-        if hint := error.get("hint"):
+        message, hint = error["message"], error.get("hint")
+        if hint and not self.exactly:
+            message = in_brief(message)
+        self.errors.print(f"error: {printable(message)}", style="red")
+        if hint:
             self.errors.print(f"hint: {printable(hint)}", style="cyan")
 
     def hear_warnings(self) -> None:

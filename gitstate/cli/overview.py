@@ -85,7 +85,8 @@ def holder_text(holder: Holder | None, *, exactly: bool) -> Text:
 
 
 def _title(standing: Standing) -> Text:
-    text = Text(printable(str(standing.path)), style="bold")
+    # Not wrapped: it is there to be copied.
+    text = Text(printable(str(standing.path)), style="bold", no_wrap=True, overflow="ignore")
     for name, key in (("pipeline", "pipeline_version"), ("file", "file_id")):
         if standing.summary is not None and standing.summary[key] is not None:
             text.append(f"  {name} {_plain(standing.summary[key])}", style="not bold dim")

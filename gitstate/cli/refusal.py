@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -92,6 +93,9 @@ _HINTS: Final = {
 }
 """The next command, as the messages of the library name the next call; NAME is the remote that an error is about."""
 
+_SENTENCE: Final = re.compile(r"(?<=\.) (?=\S)")
+_CALL: Final = re.compile(r"\w\([^()]*\)|\b(?:validate|schema|timeout|allow_\w+|max_backups)=\w")
+
 _ATTRIBUTES: Final = (
     "path",
     "pointer",
@@ -158,6 +162,11 @@ def document_of(error: StateError | Refusal, status: int) -> dict[str, Any]:
             found[name] = value if isinstance(value, (dict, list, int)) else _text(value)
     hint = error.hint if isinstance(error, Refusal) else hint_of(error)
     return {"error": {**found, **({"hint": hint} if hint else {})}}
+
+
+def in_brief(message: str) -> str:
+    """The message without the sentences that name a call of the library, for whoever is told the command instead."""
+    return " ".join(each for each in _SENTENCE.split(message) if not _CALL.search(each)) or message
 
 
 def meant(wrong: str, there: Mapping[str, str] | Iterable[str]) -> str | None:

@@ -73,7 +73,7 @@ def run(
         end = _run(child, command, {"GITSTATE_STATE": os.fspath(state.path)})
         _record(session, record, end, subject)
     if end.kind == "not-run":
-        raise Refusal(f"{program} {end.failure}", status=end.exit_status, code=end.kind)
+        raise Refusal(f"{program} {end.failure}", status=end.exit_status, code="not-run")
     raise click.exceptions.Exit(end.exit_status)
 
 
