@@ -1,0 +1,124 @@
+"""The command in a terminal of 80 columns and 24 lines: what stands on it, and what Ctrl-C does."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from terminal import Terminal, needs_tmux, terminal
+
+from gitstate import PipelineState
+
+pytestmark = needs_tmux
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> PipelineState:
+    """A state with more in it than a screen has lines, and more versions."""
+    state = PipelineState(tmp_path / "pipeline.json")
+    long = {f"chunk_{number:04}": {"status": "success"} for number in range(300)}
+    state.write({"phase1": {"status": "success", "files": long}, "phase2": {"status": "failed"}})
+    for number in range(40):
+        with state.transaction(message=f"step {number} " + "and so on " * 12) as txn:
+            txn.data["phase2"]["metrics"] = {"step": number}
+    return state
+
+
+@pytest.fixture
+def shell(state: PipelineState) -> Iterator[Terminal]:
+    """A shell in the folder of the state."""
+    with terminal(state.path.parent) as made:
+        yield made
+
+
+def is_open(path: Path) -> bool:
+    """Whether another process has that file open."""
+    links = (
+        link for link in Path("/proc").glob("[0-9]*/fd/*") if link.parts[2] != str(os.getpid())
+    )
+    for link in links:
+        with contextlib.suppress(OSError):
+            if link.readlink() == path:
+                return True
+    return False
+
+
+def test_what_is_short_stays_on_the_screen_in_colours_and_fits(shell):
+    status, screen = shell.run("gitstate status")
+
+    assert status == 0
+    assert "phase2  failed" in screen
+    assert "\x1b[32m" in shell.screen(colored=True)
+    status, screen = shell.run("gitstate log -n 3")
+    assert status == 0
+    assert [line[:2] for line in screen.splitlines()] == ["41", "40", "39"]
+    assert all(len(line) <= 80 and "..." in line for line in screen.splitlines())
+
+
+def test_what_is_long_is_read_in_a_pager(shell):
+    shell.type("clear; PAGER=less gitstate log")
+    shell.wait(":")
+    assert "41 " in shell.screen()
+    shell.press("G")
+    shell.wait("1 ")
+    shell.press("q")
+
+    assert shell.run("true")[0] == 0
+
+
+def test_ctrl_c_ends_a_watch_and_says_so(shell, state):
+    shell.type("clear; gitstate watch; echo =$?=")
+    shell.wait("following")
+    with state.transaction(message="seen from beside") as txn:
+        txn.data["phase2"]["status"] = "running"
+    shell.wait("seen from beside")
+    shell.press("C-c")
+
+    screen = shell.wait("=130=")
+    assert "Traceback" not in screen
+    assert "interrupted" in screen
+
+
+def test_ctrl_c_while_somebody_has_the_lock_changes_nothing(shell, state):
+    before = state.path.read_bytes()
+    with state.transaction():
+        shell.type("clear; gitstate --lock-timeout 60 set /phase2/status '\"done\"'; echo =$?=")
+        shell.wait(lambda _: is_open(state.path.parent / ".pipeline" / "queue.lock"))
+        shell.press("C-c")
+        screen = shell.wait("=130=")
+
+    assert "Traceback" not in screen
+    assert state.path.read_bytes() == before
+
+
+def test_a_question_is_asked_and_no_is_an_answer(shell, state):
+    shell.type("clear; gitstate prune --keep 1; echo =$?=")
+    shell.wait("[y/N]")
+    shell.type("n")
+
+    assert "=1=" in shell.wait("=1=")
+    assert len(list(state.log())) == 41
+
+
+def test_a_dumb_terminal_gets_neither_colours_nor_a_pager(state):
+    with terminal(state.path.parent, TERM="dumb") as made:
+        made.type("gitstate log; echo =$?=")
+        made.wait("=0=")
+        screen = made.screen(colored=True)
+
+    assert "\x1b[" not in screen
+    assert screen.splitlines()[-3].startswith(" 1 ") or " 1 " in screen
+
+
+def test_tab_completes_verbs_and_places(shell):
+    shell.type('eval "$(gitstate completion bash)"; clear; echo ready')
+    shell.wait(lambda screen: screen.startswith("ready"))
+    shell.tmux("send-keys", "-l", "gitstate stat")
+    shell.press("Tab")
+    shell.wait("gitstate status")
+    shell.press("C-u")
+    shell.tmux("send-keys", "-l", "gitstate get /phase2/metrics/s")
+    shell.press("Tab")
+
+    shell.wait("gitstate get /phase2/metrics/step")
