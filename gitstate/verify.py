@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from gitstate.audit import Archive
 from gitstate.boundary import Boundary
 from gitstate.draft import ARCHIVE, AUDIT, BACKUPS, IMPORTED
-from gitstate.errors import StateError, StateReadError
+from gitstate.errors import StateError, StateLockError, StateReadError
 from gitstate.finding import Finding, Remedy
 from gitstate.generations import generations
 from gitstate.imports import Imports
@@ -91,6 +91,8 @@ def _found(check: _Check, look: _Look) -> list[Finding]:
     found: list[Finding] = []
     try:
         found.extend(e if isinstance(e, Finding) else Finding(e) for e in check(look))
+    except StateLockError:
+        raise  # which is an OSError as well, and says nothing of what is on the disk
     except StateReadError as error:
         found.append(Finding(str(error)))
     except OSError as error:

@@ -1,6 +1,7 @@
 """A terminal of 80 columns and 24 lines, by tmux: what is typed into it, and what stands on it."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ class Terminal:
     """A shell in a terminal of its own."""
 
     def __init__(self, socket: Path) -> None:
+        self._runs = 0
         self._tmux = ["tmux", "-S", os.fspath(socket), "-f", os.devnull]
 
     def tmux(self, *arguments: str) -> str:
@@ -54,10 +56,15 @@ class Terminal:
 
     def run(self, line: str) -> tuple[int, str]:
         """Runs a line on an empty screen; its status, and what it left there."""
-        self.type(f'clear; {line}; echo "=$?="')
-        screen = self.wait(lambda text: text.rstrip().endswith("=\n$") or "=\n$" in text)
-        text, _, end = screen.rpartition("=\n$")[0].rpartition("=")
-        return int(end), text.rstrip()
+        self._runs += 1
+        end = re.compile(
+            rf"=(\d+)=\n{self._runs}\n\$$"
+        )  # of this run: the one before may still stand there
+        self.type(f'clear; {line}; echo "=$?="; echo {self._runs}')
+        screen = self.wait(lambda text: end.search(text) is not None)
+        match = end.search(screen)
+        assert match is not None
+        return int(match[1]), screen[: match.start()].rstrip()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from oracle import fresh, git, git_environment, journal_of, judge_disk, leave, needs_git
 from wrecks import loose_file, unpack
 
-from gitstate import PipelineState, StateError, store
+from gitstate import PipelineState, StateError, StateLockError, store
 from gitstate.draft import ARCHIVE, FAILURES, IMPORTED, UNVERSIONED
 from gitstate.journal import read_all
 from gitstate.repository import BRANCH, Repository
@@ -471,3 +472,25 @@ def test_notes_of_failures_of_which_the_first_are_in_place_are_nothing_wrong(pat
             _ = 1 / 0
         (problem,) = state.verify().problems
         assert "edited" in problem
+
+
+@pytest.mark.parametrize("verb", ["verify", "repair"])
+def test_a_lock_that_somebody_holds_is_no_damage(verb: str, path: Path) -> None:
+    PipelineState(path).write({"n": 1})
+    holder, other = PipelineState(path), PipelineState(path, timeout=0)
+    refusals = []
+
+    def look() -> None:
+        """From another thread: who holds the lock may look."""
+        try:
+            getattr(other, verb)()
+        except StateLockError as error:
+            refusals.append(error)
+
+    with holder.transaction(operation="long work"):
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+
+    assert [error.code for error in refusals] == ["locked"]
+    assert other.verify().ok
