@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SOMEBODY: Final = Holder(0, "", "", "")
+_ANOTHER: Final = "it has changed hands just now. Run it again, if there is still a reason to"
 
 _FLAGS: Final = (
     os.O_RDONLY
@@ -41,13 +42,13 @@ def holder_now(path: Path) -> Holder | None:
         return _holder(path, descriptor) if descriptor is not None else None
 
 
-def take_away(path: Path, *, dry_run: bool) -> Holder | None:
+def take_away(path: Path, expected: Holder | None, *, dry_run: bool) -> Holder | None:
     """Deletes the lock file at `path` if its holder is gone, and gives that; None where nobody has the lock.
 
     With `dry_run` the file stays.
 
     Raises:
-        StateLockError: the holder lives, is not named, or is elsewhere; nothing was changed.
+        StateLockError: the holder lives, is not named, is elsewhere, or is another than `expected`; nothing was changed.
         StateReadError: the system does not let us look; nothing was changed.
         StateWriteError: it does not let us delete the file; nothing was changed.
     """
@@ -56,10 +57,12 @@ def take_away(path: Path, *, dry_run: bool) -> Holder | None:
         if descriptor is None or holder is None:
             return None
         why = _why_not(holder)
+        if expected not in (None, holder):
+            why = _ANOTHER
         # Last, as others may come at any moment. Whoever does so just behind this is at a file without a name, and
         # notices before it commits: code `"lock-lost"`. So would the holder, if it lived where we do not see it.
         if why is None and not (_is_at(path, descriptor) and _holder(path, descriptor) == holder):
-            why = "it has changed hands just now. Run it again, if there is still a reason to"
+            why = _ANOTHER
         if why is not None:
             raise StateLockError(
                 f"the lock stays where it is, held by {holder}: {path}. Nothing was changed: {why}.",
