@@ -77,12 +77,18 @@ def init(
     if dry_run:
         _tell(session, state, None, f"{state.path} would be {'taken in' if there else 'made'}")
         return
-    with state:
-        if there:
-            version = state.create_backup()
-        else:
-            version = state.write({}, validate=False, operation="init", message="init")
-    _tell(session, state, version, f"{'took in' if there else 'made'} {state.path}", made=True)
+    with (
+        state,
+        state.transaction(validate=False, operation="init", message="init") as txn,
+    ):
+        # Under the lock, and the document stays as it is: somebody may have begun it since we looked.
+        newest = next(state.log(1), None)
+    version = txn.version
+    if version is None or version == newest:
+        _tell(session, state, version, f"{state.path} has a history already, nothing was changed")
+        return
+    done = "made" if version.operation == "init" else "took in"
+    _tell(session, state, version, f"{done} {state.path}", made=True)
     _say_what_comes_next(session, state)
 
 
