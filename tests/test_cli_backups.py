@@ -1,12 +1,18 @@
 """backup, backups: names that keep versions, and the list of what can be restored."""
 
+import io
+import json
+import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
 from command import refused, run
+from oracle import Tell, fork, forks
 
 from gitstate import PipelineState
+from gitstate.cli import app
 
 
 @pytest.fixture
@@ -68,3 +74,34 @@ def test_a_name_is_taken_away_and_asks_where_the_version_goes_with_it(folder):
     assert names(folder) == {}
     PipelineState(folder / "pipeline.json").create_backup("newest")
     assert "stays" in run("backup", "--delete", "newest", cwd=folder).err
+
+
+@pytest.mark.parametrize("how", [[], ["--dry-run"], ["--json"]])
+def test_where_there_is_nothing_to_keep_nothing_is_said_to_be_kept(tmp_path, how):
+    (tmp_path / "pipeline.json").symlink_to("elsewhere.json")
+
+    done = run("backup", "before-speech", *how, cwd=tmp_path, check=False)
+
+    assert done.status == 10
+    assert "nothing to keep" in done.err
+    assert not done.out
+
+
+@forks
+def test_a_version_that_came_between_is_kept_and_not_said_to_be_made_for_that(folder):
+    path = folder / "pipeline.json"
+    create = PipelineState.create_backup
+
+    def just_then(state: PipelineState, name: str) -> object:
+        PipelineState(path).write({"number": 7})
+        return create(state, name)
+
+    def work(tell: Tell) -> None:
+        PipelineState.create_backup = just_then
+        os.chdir(folder)
+        sys.stdout = io.StringIO()
+        app.run(["--json", "backup", "theirs"])
+        tell(json.loads(sys.stdout.getvalue())["made"])
+
+    assert fork(work).finish() == [False]
+    assert names(folder)["theirs"] == 7
