@@ -44,8 +44,12 @@ class Restorer:
         self._writer = writer
         self._history = history
 
-    def restore_part(self, name: Version | int | str, pointer: str, timeout: float | None) -> None:
+    def restore_part(
+        self, name: Version | int | str, pointer: str, timeout: float | None
+    ) -> Version | None:
         """Makes the value at `pointer` what it was at a version, or removes it if it was not there then.
+
+        Gives the new version, None where it was so already.
 
         Raises:
             VersionNotFoundError: no such version; nothing was changed.
@@ -61,7 +65,7 @@ class Restorer:
             document = self._writer.document(found)
             value = value_at(target.read(), parts)
             if same(value, value_at(document, parts)):
-                return  # somebody's edit keeps its layout, and waits for a change
+                return None  # somebody's edit keeps its layout, and waits for a change
             if value is MISSING:
                 pointers.remove(document, parts)
             else:
@@ -83,9 +87,12 @@ class Restorer:
                 versioned=policy.versioned,
             )
             self._writer.commit(draft, found)
+            return self._made(draft)
 
-    def restore(self, name: Version | int | str, timeout: float | None) -> None:
+    def restore(self, name: Version | int | str, timeout: float | None) -> Version | None:
         """Makes a version current by committing its state on top of whatever is there.
+
+        Gives the new version, None where the newest one shows that state, be the file damaged or not.
 
         Raises:
             VersionNotFoundError: no such version; nothing was changed.
@@ -101,6 +108,7 @@ class Restorer:
                 message=f"restore: {_named(target.note.serial, target.id)}",
                 extra={},
             )
+            return self._made(draft)
 
     def undo(self, timeout: float | None) -> Version:
         """Commits the state before the last change that has not been undone yet, and gives that new version.
@@ -193,6 +201,11 @@ class Restorer:
         )
         self._writer.commit(draft, found)
         return self._history.made(draft.head.commit if draft.head else target)
+
+    def _made(self, draft: Draft) -> Version | None:
+        """The newest version where the draft has made one."""
+        moved = any(change.name == BRANCH for change in draft.refs)
+        return self._history.made(draft.head.commit) if moved and draft.head else None
 
     def _undoable(self, head: Commit | None) -> tuple[Commit, Commit]:
         """The change to undo where `head` is the newest version, and the version whose state was there before it."""

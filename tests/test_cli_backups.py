@@ -1,18 +1,14 @@
 """backup, backups: names that keep versions, and the list of what can be restored."""
 
-import io
-import json
-import os
 import re
-import sys
 from pathlib import Path
 
 import pytest
 from command import refused, run
-from oracle import Tell, fork, forks
+from oracle import forks
+from races import run_behind
 
 from gitstate import PipelineState
-from gitstate.cli import app
 
 
 @pytest.fixture
@@ -89,19 +85,9 @@ def test_where_there_is_nothing_to_keep_nothing_is_said_to_be_kept(tmp_path, how
 
 @forks
 def test_a_version_that_came_between_is_kept_and_not_said_to_be_made_for_that(folder):
-    path = folder / "pipeline.json"
-    create = PipelineState.create_backup
+    file = folder / "pipeline.json"
 
-    def just_then(state: PipelineState, name: str) -> object:
-        PipelineState(path).write({"number": 7})
-        return create(state, name)
+    done = run_behind(lambda: PipelineState(file).write({"n": 7}), "-C", file, "backup", "theirs")
 
-    def work(tell: Tell) -> None:
-        PipelineState.create_backup = just_then
-        os.chdir(folder)
-        sys.stdout = io.StringIO()
-        app.run(["--json", "backup", "theirs"])
-        tell(json.loads(sys.stdout.getvalue())["made"])
-
-    assert fork(work).finish() == [False]
-    assert names(folder)["theirs"] == 7
+    assert done["made"] is False
+    assert names(folder)["theirs"] == done["version"]["serial"] == 7

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from command import refused, run
-from oracle import Tell, fork, forks
+from oracle import forks
+from races import run_behind
 
 from gitstate import PipelineState
-from gitstate.cli import app
 
 
 @pytest.fixture
@@ -66,18 +66,16 @@ def test_init_leaves_what_somebody_begins_just_then(tmp_path, how):
     file = tmp_path / "pipeline.json"
     content = '{"phase1": {"status": "success"}}'
 
-    def enter(state: PipelineState) -> PipelineState:
+    def begin() -> None:
         if how == "by a transaction":
             PipelineState(file).write(json.loads(content))
         else:
             file.write_text(content)
-        return state
 
-    def work(tell: Tell) -> None:
-        PipelineState.__enter__ = enter  # behind the last look, before the first change
-        tell(app.run(["-C", str(file), "init", "--json"]))
+    done = run_behind(begin, "-C", file, "init")
 
-    assert fork(work).finish() == [0]
+    assert done["made"] is (how == "by another program")
+    assert done["version"]["serial"] == 1
     assert PipelineState(file).read() == json.loads(content)
     assert len(list(PipelineState(file).log())) == 1
 

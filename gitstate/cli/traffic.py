@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gitstate.cli import documents
+from gitstate.cli.entries import line_of
 from gitstate.cli.output import printable, table
 from gitstate.cli.times import duration, shown
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from gitstate import PullResult, PushResult, RefUpdate, Remote, RemoteStatus, Version
+    from gitstate import PullResult, PushResult, RefUpdate, Remote, RemoteStatus
     from gitstate.cli.session import Session
 
 _SHORT = 7
@@ -22,11 +23,6 @@ _SHORT = 7
 def versions(count: int) -> str:
     """`1 version`, `2 versions`."""
     return f"{count} version{'' if count == 1 else 's'}"
-
-
-def line_of(version: Version) -> str:
-    """A version on one line."""
-    return f"version {version.serial} ({version.short_id}) {version.message}"
 
 
 def standing(status: RemoteStatus) -> tuple[str, str]:

@@ -48,7 +48,7 @@ def edit(session: Session, /, pointer: str, **how: Any) -> None:
     with Editing(text_of(base) + "\n", session.output) as editing:
         new = _valid(session, editing, document, parts)
         if new is MISSING:
-            show(session, [], None)
+            show(session, [], None, dry_run=how["dry_run"])
             return
 
         def change(current: dict[str, Any]) -> Any:

@@ -13,6 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from gitstate.cli import documents, options, traffic
+from gitstate.cli.entries import line_of
 from gitstate.cli.progress import progress_bar
 from gitstate.cli.refusal import REMOTE, Refusal
 from gitstate.cli.session import STATE
@@ -289,6 +290,6 @@ def _clone(session: Session, url: str, path: Path, place: Path, **given: Any) ->
         output.document({**rows, "version": documents.of_version(version), "cloned": cloned})
     elif cloned:
         output.note(f"cloned to {place}; {status.url} is its remote {status.name}")
-        output.note(traffic.line_of(version))
+        output.note(line_of(version))
     else:
-        output.print(f"{status.url} would be cloned to {place}", traffic.line_of(version))
+        output.print(f"{status.url} would be cloned to {place}", line_of(version))
