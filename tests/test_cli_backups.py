@@ -30,7 +30,7 @@ def names(folder: Path) -> dict[str, int]:
 
 def test_backups_lists_what_can_be_restored_and_what_it_is_called(folder):
     rows = run("backups", cwd=folder).out.splitlines()
-    found = run("backups", "--limit", "3", "--json", cwd=folder).document
+    found = run("backups", "--limit", "3", "--json", cwd=folder).document["backups"]
 
     assert rows[0].split() == ["version", "hash", "when", "name", "message"]
     assert [row.split()[0] for row in rows[1:]] == ["5", "4", "1"]

@@ -56,7 +56,8 @@ def backups(session: Session, /, limit: int | None) -> None:
     state, output = session.state, session.output
     names, found = names_of(session), state.list_backups(limit)
     if output.json:
-        output.document([documents.of_version(v) | {"names": names.get(v.id, [])} for v in found])
+        rows = [documents.of_version(v) | {"names": names.get(v.id, [])} for v in found]
+        output.document({"backups": rows})
         return
     if not found:
         output.note("there is no version before the current one")
@@ -92,7 +93,7 @@ def _keep(session: Session, name: str | None, expect: str | None, dry_run: bool)
         if newest is None and not session.state.path.exists():
             raise _nothing(session)
         edited = newest is None or newest.content() != session.state.path.read_bytes()
-        _tell(session, name, None if edited else newest, made=edited, would="would be ")
+        _tell(session, name, None if edited else newest, made=edited, dry_run=True)
         return
     with session.changing(expect) as state:
         version = state.create_backup(name)
@@ -113,19 +114,24 @@ def _nothing(session: Session) -> Refusal:
 
 
 def _tell(
-    session: Session, name: str | None, version: Version | None, *, made: bool, would: str = ""
+    session: Session,
+    name: str | None,
+    version: Version | None,
+    *,
+    made: bool,
+    dry_run: bool = False,
 ) -> None:
     """Says which version it is, None for one that would be made; whether it is `made` for this, and what it is called."""
     output = session.output
     if output.json:
         of = None if version is None else documents.of_version(version)
-        output.document({"name": name, "version": of, "made": made})
+        output.document({"dry_run": dry_run, "name": name, "version": of, "made": made})
         return
     which = "a version of the state file as it is" if version is None else called(version)
     if name is not None:
-        output.note(f"{which} {would or 'is '}kept as {name}")
+        output.note(f"{which} {'would be' if dry_run else 'is'} kept as {name}")
     elif made:
-        output.note(f"{which} {would or 'was '}made")
+        output.note(f"{which} {'would be' if dry_run else 'was'} made")
     else:
         output.note(f"nothing to change: the state is {which}")
 
@@ -161,7 +167,7 @@ def _delete(session: Session, name: str, *, yes: bool, expect: str | None, dry_r
             state.delete_backup(name)
     if session.output.json:
         document = {"deleted": name, "version": documents.of_version(version), "forgotten": goes}
-        session.output.document(document)
+        session.output.document({"dry_run": dry_run} | document)
         return
     what = "goes with it" if goes else "stays as long as it is young enough, or has another name"
     session.output.note(

@@ -60,7 +60,7 @@ def install(session: Session, /, name: str, folder: Path | None, dry_run: bool) 
     where = _where(session, name) if folder is None else _given(folder)
     output, hook = session.output, hooks.install(name, where, dry_run=dry_run)
     if output.json:
-        output.document({"hook": name, "path": str(hook), "installed": not dry_run})
+        output.document({"dry_run": dry_run, "hook": name, "path": str(hook)})
     elif dry_run:
         installed = hooks.standing(name, where) == "installed"
         done = "is installed already" if installed else "would be installed"

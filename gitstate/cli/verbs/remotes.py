@@ -99,7 +99,7 @@ def add(
             added = state.remotes.add(name, url, push=push, **given)
     output = session.output
     if output.json:
-        output.document({"remote": documents.of_settings(added), "added": not dry_run})
+        output.document({"dry_run": dry_run, "remote": documents.of_settings(added)})
         return
     if dry_run:
         output.print(f"{added.name} would be added, at {added.url}")
@@ -124,7 +124,7 @@ def remove(session: Session, /, name: str, dry_run: bool) -> None:
             state.remotes.remove(name)
     output = session.output
     if output.json:
-        output.document({"remote": documents.of_remote(status), "removed": not dry_run})
+        output.document({"dry_run": dry_run, "remote": documents.of_remote(status)})
         return
     what = (
         f"{name} {'would be' if dry_run else 'is'} forgotten, and nothing changed at {status.url}"
@@ -159,12 +159,11 @@ def push(session: Session, /, name: str, dry_run: bool) -> None:
     Nothing that it has is overwritten. A dry run asks nobody: it goes by the last contact.
     """
     if dry_run:
-        status = session.state.remote_status(name)
-        traffic.would(session, status, f"{traffic.versions(status.ahead)} would be sent to {name}")
+        traffic.would_push(session, session.state.remote_status(name))
         return
     with progress_bar(session) as progress:
         result = session.state.push(name, progress=progress)
-    traffic.show(session, result, "sent to", "has everything already")
+    traffic.show_push(session, result)
 
 
 @options.verb("pull")
@@ -179,14 +178,11 @@ def pull(session: Session, /, name: str, expect: str | None, dry_run: bool) -> N
     contact.
     """
     if dry_run:
-        status = session.state.remote_status(name)
-        traffic.would(
-            session, status, f"{traffic.versions(status.behind)} would be taken from {name}"
-        )
+        traffic.would_pull(session, session.state.remote_status(name))
         return
     with session.changing(expect) as state, progress_bar(session) as progress:
         result = state.pull(name, progress=progress)
-    traffic.show(session, result, "taken from", "has nothing new")
+    traffic.show_pull(session, result)
 
 
 @options.verb("clone")
@@ -242,7 +238,7 @@ def reroot(session: Session, /, expect: str | None, dry_run: bool, yes: bool) ->
         with session.changing(expect) as state:
             ids = state.reroot().ids
     if output.json:
-        output.document({"ids": dict(ids), "rerooted": bool(ids) and not dry_run})
+        output.document({"dry_run": dry_run, "ids": dict(ids)})
         return
     if not ids:
         output.note("nothing was pruned: every server takes this history as it is")
@@ -284,11 +280,11 @@ def _clone(session: Session, url: str, path: Path, place: Path, **given: Any) ->
         state = PipelineState.clone(url, path, progress=progress, **session.settings(), **given)
     with state:
         version, status = state.version("HEAD"), state.remote_status()
-    output, cloned = session.output, path == place
+    output, dry_run = session.output, path != place
     if output.json:
-        rows = {"path": str(place), "remote": documents.of_remote(status)}
-        output.document({**rows, "version": documents.of_version(version), "cloned": cloned})
-    elif cloned:
+        rows = {"dry_run": dry_run, "path": str(place), "remote": documents.of_remote(status)}
+        output.document({**rows, "version": documents.of_version(version)})
+    elif not dry_run:
         output.note(f"cloned to {place}; {status.url} is its remote {status.name}")
         output.note(line_of(version))
     else:

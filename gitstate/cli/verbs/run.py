@@ -211,6 +211,7 @@ def _record(session: Session, record: _Record, end: _End, subject: str) -> None:
     if output.json:
         version = None if txn.version is None else documents.of_version(txn.version)
         found = pointers.get(txn.data, parts_of(record.pointer))
-        output.beside({"pointer": record.pointer, "version": version, "record": found})
+        shown = {"pointer": record.pointer, "version": version, "record": found}
+        output.beside({"dry_run": False, **shown})
     elif txn.version is not None:
         output.note(f"version {txn.version.serial} ({txn.version.short_id}) {txn.version.message}")
