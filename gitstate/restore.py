@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 from gitstate import codec
 from gitstate import pointer as pointers
-from gitstate.diff import MISSING, same
+from gitstate.diff import MISSING, find, same
 from gitstate.errors import (
     Problem,
     StateReadError,
     StateValidationError,
     VersionNotFoundError,
 )
-from gitstate.history import value_at
 from gitstate.repository import BRANCH, blob_id
 from gitstate.version import SHORT_ID_LENGTH
 
@@ -63,8 +62,8 @@ class Restorer:
         with self._writer.changing("restore", timeout) as found:
             target = self._history.version(name)
             document = self._writer.document(found)
-            value = value_at(target.read(), parts)
-            if same(value, value_at(document, parts)):
+            value = find(target.read(), parts)
+            if same(value, find(document, parts)):
                 return None  # somebody's edit keeps its layout, and waits for a change
             if value is MISSING:
                 pointers.remove(document, parts)

@@ -13,7 +13,7 @@ from gitstate.cli.naming import VersionName, version_of
 from gitstate.cli.place import PointerName, nothing_at, parts_of
 from gitstate.cli.proposal import show
 from gitstate.cli.refusal import SCHEMA, Refusal
-from gitstate.diff import MISSING, Change, diff
+from gitstate.diff import MISSING, Change, diff, find
 from gitstate.errors import StateReadError, VersionNotFoundError
 
 if TYPE_CHECKING:
@@ -143,9 +143,9 @@ def _with_part(document: dict[str, Any], target: Version, parts: list[str]) -> d
         Refusal: neither has one there, or there is nothing that it could be put into.
     """
     then = target.read()
-    there = _value(then, parts)
+    there = find(then, parts)
     if there is MISSING:
-        if _value(document, parts) is MISSING:
+        if find(document, parts) is MISSING:
             nothing = nothing_at(then, parts)
             raise Refusal(
                 f"{nothing}, neither now nor in version {target.serial}",
@@ -165,10 +165,3 @@ def _with_part(document: dict[str, Any], target: Version, parts: list[str]) -> d
             hint=f"gitstate restore {target.short_id} {pointers.join(parts[:1])}",
         ) from error
     return document
-
-
-def _value(document: dict[str, Any], parts: list[str]) -> Any:
-    try:
-        return pointers.get(document, parts)
-    except LookupError:
-        return MISSING
