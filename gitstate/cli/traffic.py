@@ -25,7 +25,7 @@ def versions(count: int) -> str:
     return f"{count} version{'' if count == 1 else 's'}"
 
 
-def standing(status: RemoteStatus) -> tuple[str, str]:
+def standing_with(status: RemoteStatus) -> tuple[str, str]:
     """How things stand with a remote, in a few words, and their colour."""
     words = [f"{status.ahead} ahead"] if status.ahead else []
     words += [f"{status.behind} behind"] if status.behind else []
@@ -44,7 +44,7 @@ def table_of(rows: Iterable[tuple[Remote, RemoteStatus]]) -> Table:
     made = table("name", "push", "stands", "last push", "url")
     for remote, status in rows:
         last = shown(status.last_push, exactly=False) if status.last_push else "never"
-        cells = (Text(*standing(status)), Text(last, style="dim"), printable(remote.url))
+        cells = (Text(*standing_with(status)), Text(last, style="dim"), printable(remote.url))
         made.add_row(remote.name, remote.push, *cells)
     return made
 
@@ -57,7 +57,7 @@ def whole(remote: Remote, status: RemoteStatus, ours: str | None) -> Table:
     made = Table.grid(padding=(0, 2, 0, 0))
     made.add_column(no_wrap=True)
     made.add_column(overflow="fold")
-    made.add_row(remote.name, Text(*standing(status)))
+    made.add_row(remote.name, Text(*standing_with(status)))
     rows = {
         "url": remote.url,
         "here": ours or "nothing",
