@@ -5,43 +5,33 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
-from click.shell_completion import CompletionItem
 
 from gitstate.cli import documents, options, traffic
 from gitstate.cli.entries import line_of
+from gitstate.cli.place import Offered
 from gitstate.cli.progress import progress_bar
 from gitstate.cli.refusal import REMOTE, Refusal
 from gitstate.cli.session import STATE
-from gitstate.errors import StateError
 
 if TYPE_CHECKING:
+    from gitstate import PipelineState
     from gitstate.cli.session import Session
 
 _ORIGIN: Final = "origin"
 
 
-class RemoteName(click.ParamType[str]):
-    """The name of a remote, which the shell can complete."""
+class RemoteName(Offered):
+    """The name of a remote."""
 
     name = "name"
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """The remotes that begin so."""
-        session: Any = ctx.find_object(object)
-        with suppress(StateError, Refusal):
-            return [
-                CompletionItem(remote.name, help=remote.url)
-                for remote in session.state.remotes.list()
-                if remote.name.startswith(incomplete)
-            ]
-        return []
+    def offered(self, state: PipelineState, incomplete: str) -> dict[str, str | None]:
+        """The remotes, each with its URL."""
+        return {remote.name: remote.url for remote in state.remotes.list()}
 
 
 def _finite(context: click.Context, parameter: click.Parameter, value: float | None) -> Any:
