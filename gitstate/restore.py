@@ -23,6 +23,7 @@ from gitstate.repository import BRANCH, blob_id
 from gitstate.version import SHORT_ID_LENGTH
 
 if TYPE_CHECKING:
+    from gitstate.codec import Document
     from gitstate.draft import Draft
     from gitstate.history import History
     from gitstate.repository import Commit
@@ -65,13 +66,10 @@ class Restorer:
             value = find(target.read(), parts)
             if same(value, find(document, parts)):
                 return None  # somebody's edit keeps its layout, and waits for a change
-            if value is MISSING:
-                pointers.remove(document, parts)
-            else:
-                try:
-                    pointers.put(document, parts, value)
-                except LookupError as error:
-                    raise _nothing_there(pointer, target) from error
+            try:
+                _put(document, parts, value)
+            except LookupError as error:
+                raise _nothing_there(pointer, target) from error
             content = codec.encode(document, allow_nan=policy.allow_nan)
             if policy.validate is not None:
                 policy.validate(content)
@@ -263,6 +261,14 @@ def _moves(commit: Commit) -> bool:
 def _named(serial: int, commit_id: str) -> str:
     what = f"version {serial}" if serial else "an imported backup"
     return f"{what} ({commit_id[:SHORT_ID_LENGTH]})"
+
+
+def _put(document: Document, parts: list[str], value: object) -> None:
+    """Puts the value there, or leaves none there where it is `MISSING`."""
+    if value is MISSING:
+        pointers.remove(document, parts)
+    else:
+        pointers.put(document, parts, value)
 
 
 def _nothing_there(pointer: str, target: Version) -> StateValidationError:
