@@ -56,6 +56,14 @@ class Change:
     new: Any
 
 
+def find(document: Any, parts: Iterable[str]) -> Any:
+    """The value to which the unescaped `parts` of a pointer lead, `MISSING` where there is none."""
+    try:
+        return pointer.get(document, parts)
+    except LookupError:
+        return MISSING
+
+
 def same(old: object, new: object) -> bool:
     """Whether two JSON values are the same value, types told apart, the order of an object's keys not."""
     todo: list[tuple[object, object]] = [(old, new)]

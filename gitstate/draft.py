@@ -234,10 +234,6 @@ class Draft:
         """Puts an object into it, to which a ref that is moved leads."""
         self._keep(made)
 
-    def made(self, object_id: str) -> GitObject:
-        """The object in it that has this id."""
-        return self._objects[object_id]
-
     def set_ref(self, name: str, at: str | None) -> None:
         """Puts a ref, of which the objects are in the repository already, where a remote has it; None: it goes."""
         self._move(name, at)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SOMEBODY: Final = Holder(0, "", "", "")
+_ANOTHER: Final = "it has changed hands just now. Run it again, if there is still a reason to"
 
 _FLAGS: Final = (
     os.O_RDONLY
@@ -38,28 +39,30 @@ def holder_now(path: Path) -> Holder | None:
         StateReadError: the system does not let us look.
     """
     with _opened(path) as descriptor:
-        return _holder(descriptor) if descriptor is not None else None
+        return _holder(path, descriptor) if descriptor is not None else None
 
 
-def take_away(path: Path, *, dry_run: bool) -> Holder | None:
+def take_away(path: Path, expected: Holder | None, *, dry_run: bool) -> Holder | None:
     """Deletes the lock file at `path` if its holder is gone, and gives that; None where nobody has the lock.
 
     With `dry_run` the file stays.
 
     Raises:
-        StateLockError: the holder lives, is not named, or is elsewhere; nothing was changed.
+        StateLockError: the holder lives, is not named, is elsewhere, or is another than `expected`; nothing was changed.
         StateReadError: the system does not let us look; nothing was changed.
         StateWriteError: it does not let us delete the file; nothing was changed.
     """
     with _opened(path) as descriptor:
-        holder = _holder(descriptor) if descriptor is not None else None
+        holder = _holder(path, descriptor) if descriptor is not None else None
         if descriptor is None or holder is None:
             return None
         why = _why_not(holder)
+        if expected not in (None, holder):
+            why = _ANOTHER
         # Last, as others may come at any moment. Whoever does so just behind this is at a file without a name, and
         # notices before it commits: code `"lock-lost"`. So would the holder, if it lived where we do not see it.
-        if why is None and not (_is_at(path, descriptor) and _holder(descriptor) == holder):
-            why = "it has changed hands just now. Run it again, if there is still a reason to"
+        if why is None and not (_is_at(path, descriptor) and _holder(path, descriptor) == holder):
+            why = _ANOTHER
         if why is not None:
             raise StateLockError(
                 f"the lock stays where it is, held by {holder}: {path}. Nothing was changed: {why}.",
@@ -99,36 +102,40 @@ def _lives(pid: int) -> bool:
     return True
 
 
-def _holder(descriptor: int) -> Holder | None:
-    if not is_locked(descriptor):
-        return None
-    os.lseek(descriptor, NAME_OFFSET, os.SEEK_SET)
-    named = holder_in(os.read(descriptor, NAME_SIZE))
+def _holder(path: Path, descriptor: int) -> Holder | None:
+    with _readable(path):
+        if not is_locked(descriptor):
+            return None
+        os.lseek(descriptor, NAME_OFFSET, os.SEEK_SET)
+        named = holder_in(os.read(descriptor, NAME_SIZE))
     return named if named is not None and named.pid > 0 else _SOMEBODY
 
 
 def _is_at(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
+    with _readable(path):
+        try:
+            return os.path.samestat(os.stat(path), os.fstat(descriptor))
+        except FileNotFoundError:
+            return False
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[int | None]:
     """The file, open for reading, for a block; None where there is none."""
-    try:
+    descriptor = None
+    with _readable(path), contextlib.suppress(FileNotFoundError, NotADirectoryError):
         descriptor = os.open(path, _FLAGS)
-    except (FileNotFoundError, NotADirectoryError):
-        yield None
-        return
-    except OSError as error:
-        raise store_unreadable(path, error) from error
     try:
         yield descriptor
-    except OSError as error:
-        if isinstance(error, StateLockError):
-            raise
-        raise store_unreadable(path, error) from error
     finally:
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """For system calls alone: whatever else the caller does has errors of its own."""
+    try:
+        yield
+    except OSError as error:
+        raise store_unreadable(path, error) from error

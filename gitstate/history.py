@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gitstate import pointer as pointers
 from gitstate.audit import is_lost
-from gitstate.diff import MISSING, diff, same
+from gitstate.diff import MISSING, diff, find, same
 from gitstate.draft import BACKUPS, KEPT, backups_among
 from gitstate.errors import StateReadError, VersionNotFoundError, VersionPrunedError
 from gitstate.names import HASH, bad_name, check_name, may_be_named
@@ -187,7 +187,7 @@ class History:
                 continue
             # The value of the one before is that of the next to be looked at, more often than not.
             try:
-                new = read[1] if read[0] == version.id else value_at(version.read(), parts)
+                new = read[1] if read[0] == version.id else find(version.read(), parts)
             except VersionPrunedError:
                 return  # since we began
             old: object = MISSING
@@ -195,7 +195,7 @@ class History:
             if version.parents and version.serial > self._store.chain.oldest():
                 with contextlib.suppress(VersionPrunedError):  # as above
                     before = self.made(self._store.repository.commit(version.parents[0]))
-                    old = value_at(before.read(), parts)
+                    old = find(before.read(), parts)
                     read = before.id, old
             if not same(old, new):
                 yield version
@@ -357,11 +357,3 @@ def check_aware(moment: datetime | None) -> None:
 def min_of(window: int | None, limit: int) -> int:
     """The smaller of a window, None for unlimited, and a limit."""
     return limit if window is None else min(window, limit)
-
-
-def value_at(document: object, parts: list[str]) -> object:
-    """The value to which `parts` lead, `MISSING` where there is none."""
-    try:
-        return pointers.get(document, parts)
-    except LookupError:
-        return MISSING

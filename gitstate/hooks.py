@@ -61,10 +61,11 @@ def shipped(name: str) -> Path:
     return (installed if installed.is_dir() else Path(__file__).parents[1] / "hooks") / name
 
 
-def install(name: str, target: str | os.PathLike[str]) -> Path:
+def install(name: str, target: str | os.PathLike[str], *, dry_run: bool = False) -> Path:
     """The hook of that name in the folder `target`, which is made if it is missing, as a program; its path.
 
-    That folder is `hooks` of a bare repository, `.git/hooks` of a project, or `.pipeline/hooks` of a store.
+    That folder is `hooks` of a bare repository, `.git/hooks` of a project, or `.pipeline/hooks` of a store. With `dry_run`
+    nothing is changed: where it would be is given, or why it would not be is raised.
 
     Raises:
         ValueError: there is no such hook; nothing was changed.
@@ -75,6 +76,10 @@ def install(name: str, target: str | os.PathLike[str]) -> Path:
     folder = Path(os.path.abspath(target))
     hook = folder / name
     with files.Refused(StateWriteError, "cannot install the hook", hook, "Nothing was changed."):
+        if dry_run:
+            if standing(name, folder) == "another":
+                raise _exists(hook)
+            return hook
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o755)
         temporary = folder / f".{name}.{files.token()}.tmp"

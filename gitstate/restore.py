@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Final
 
 from gitstate import codec
 from gitstate import pointer as pointers
-from gitstate.diff import MISSING, same
+from gitstate.diff import MISSING, find, same
 from gitstate.errors import (
     Problem,
     StateReadError,
     StateValidationError,
     VersionNotFoundError,
 )
-from gitstate.history import value_at
 from gitstate.repository import BRANCH, blob_id
 from gitstate.version import SHORT_ID_LENGTH
 
 if TYPE_CHECKING:
+    from gitstate.codec import Document
     from gitstate.draft import Draft
     from gitstate.history import History
     from gitstate.repository import Commit
@@ -44,8 +44,12 @@ class Restorer:
         self._writer = writer
         self._history = history
 
-    def restore_part(self, name: Version | int | str, pointer: str, timeout: float | None) -> None:
+    def restore_part(
+        self, name: Version | int | str, pointer: str, timeout: float | None
+    ) -> Version | None:
         """Makes the value at `pointer` what it was at a version, or removes it if it was not there then.
+
+        Gives the new version, None where it was so already.
 
         Raises:
             VersionNotFoundError: no such version; nothing was changed.
@@ -59,16 +63,13 @@ class Restorer:
         with self._writer.changing("restore", timeout) as found:
             target = self._history.version(name)
             document = self._writer.document(found)
-            value = value_at(target.read(), parts)
-            if same(value, value_at(document, parts)):
-                return  # somebody's edit keeps its layout, and waits for a change
-            if value is MISSING:
-                pointers.remove(document, parts)
-            else:
-                try:
-                    pointers.put(document, parts, value)
-                except LookupError as error:
-                    raise _nothing_there(pointer, target) from error
+            value = find(target.read(), parts)
+            if same(value, find(document, parts)):
+                return None  # somebody's edit keeps its layout, and waits for a change
+            try:
+                _put(document, parts, value)
+            except LookupError as error:
+                raise _nothing_there(pointer, target) from error
             content = codec.encode(document, allow_nan=policy.allow_nan)
             if policy.validate is not None:
                 policy.validate(content)
@@ -83,9 +84,12 @@ class Restorer:
                 versioned=policy.versioned,
             )
             self._writer.commit(draft, found)
+            return self._made(draft)
 
-    def restore(self, name: Version | int | str, timeout: float | None) -> None:
+    def restore(self, name: Version | int | str, timeout: float | None) -> Version | None:
         """Makes a version current by committing its state on top of whatever is there.
+
+        Gives the new version, None where the newest one shows that state, be the file damaged or not.
 
         Raises:
             VersionNotFoundError: no such version; nothing was changed.
@@ -101,6 +105,7 @@ class Restorer:
                 message=f"restore: {_named(target.note.serial, target.id)}",
                 extra={},
             )
+            return self._made(draft)
 
     def undo(self, timeout: float | None) -> Version:
         """Commits the state before the last change that has not been undone yet, and gives that new version.
@@ -194,6 +199,11 @@ class Restorer:
         self._writer.commit(draft, found)
         return self._history.made(draft.head.commit if draft.head else target)
 
+    def _made(self, draft: Draft) -> Version | None:
+        """The newest version where the draft has made one."""
+        moved = any(change.name == BRANCH for change in draft.refs)
+        return self._history.made(draft.head.commit) if moved and draft.head else None
+
     def _undoable(self, head: Commit | None) -> tuple[Commit, Commit]:
         """The change to undo where `head` is the newest version, and the version whose state was there before it."""
         if head is None:
@@ -251,6 +261,14 @@ def _moves(commit: Commit) -> bool:
 def _named(serial: int, commit_id: str) -> str:
     what = f"version {serial}" if serial else "an imported backup"
     return f"{what} ({commit_id[:SHORT_ID_LENGTH]})"
+
+
+def _put(document: Document, parts: list[str], value: object) -> None:
+    """Puts the value there, or leaves none there where it is `MISSING`."""
+    if value is MISSING:
+        pointers.remove(document, parts)
+    else:
+        pointers.put(document, parts, value)
 
 
 def _nothing_there(pointer: str, target: Version) -> StateValidationError:

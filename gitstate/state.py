@@ -301,11 +301,14 @@ class PipelineState(Upkeep, Exchange, Synced):
             txn.data = data
         return txn.version
 
-    def restore_backup(self, version: Version | int | str, *, pointer: str | None = None) -> bool:
-        """True; the state is that version's again, committed on top, so this can itself be undone.
+    def restore(
+        self, version: Version | int | str, *, pointer: str | None = None
+    ) -> Version | None:
+        """The new version, by which the state is that of `version` again; None where the newest one is like that already.
 
-        Works when the state file is damaged or gone; damaged bytes are kept under `refs/corrupt/`. With a `pointer`,
-        `"/phase4"` (RFC 6901), only the value there is what it was, or gone if it was not there; validated as a transaction.
+        It is on top, so this can itself be undone. Works when the state file is damaged or gone, and puts it back; damaged
+        bytes are kept under `refs/corrupt/`. With a `pointer`, `"/phase4"` (RFC 6901), only the value there is what it was, or
+        gone if it was not there; validated as a transaction.
 
         Raises:
             VersionNotFoundError: there is no such version; nothing was changed.
@@ -314,11 +317,18 @@ class PipelineState(Upkeep, Exchange, Synced):
             ValueError: the pointer does not begin with a slash; nothing was changed.
             StateError: as `transaction`; nothing was changed.
         """
-        if pointer:
-            self._policy.prepare()
-            self._parts.restorer.restore_part(version, pointer, self._policy.timeout)
-        else:
-            self._parts.restorer.restore(version, self._policy.timeout)
+        if not pointer:
+            return self._parts.restorer.restore(version, self._policy.timeout)
+        self._policy.prepare()
+        return self._parts.restorer.restore_part(version, pointer, self._policy.timeout)
+
+    def restore_backup(self, version: Version | int | str, *, pointer: str | None = None) -> bool:
+        """True; the state is that version's again.
+
+        Raises:
+            VersionNotFoundError, StateError, ValueError: as `restore`; nothing was changed.
+        """
+        self.restore(version, pointer=pointer)
         return True
 
     def create_backup(self, name: str | None = None) -> Version | None:

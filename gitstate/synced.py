@@ -109,9 +109,11 @@ class Synced:
         That is for a history of which older versions were pruned, and a remote that has none of them and takes no history
         without them. Remotes that have the old hashes take no push any more, and clones of them no pull; the lines of
         `get_transaction_history` say which hash a version had. Where nothing was pruned nothing is changed. With
-        `dry_run` nothing is changed either way: the report says which versions would have new hashes.
+        `dry_run` nothing is changed either way, and nobody waited for: the report says which versions would have new
+        hashes.
 
         Raises:
             StateError: as a transaction; nothing was changed.
         """
-        return self._parts.rerooting.run(self._policy.timeout, dry_run=dry_run)
+        rerooting = self._parts.rerooting
+        return rerooting.plan() if dry_run else rerooting.run(self._policy.timeout)

@@ -83,23 +83,24 @@ class Upkeep:
             from gitstate.held import holder_now
         return holder_now(self._parts.store.layout.lock)
 
-    def unlock(self, *, dry_run: bool = False) -> Holder | None:
+    def unlock(self, holder: Holder | None = None, *, dry_run: bool = False) -> Holder | None:
         """Takes the lock from a process that is gone, and gives its name; None where nobody holds it, and nothing was done.
 
         That is for the rare case that a program which it had started has inherited the open file and still runs: else no
         lock outlives its process. The lock file is deleted, and the next writer makes a new one. A holder that lives where
         nobody here can see it, as in another container by the same host name, commits nothing any more: code
         `"lock-lost"` or `"edited"`. One that is gone, but was not waited for by its parent, counts as living.
-        With `dry_run` nothing is changed: whom it would be taken from is given, or why it would not be is raised.
+        With a `holder`, as `lock_holder` gives it, it is taken from that one and nobody else. With `dry_run` nothing is
+        changed: whom it would be taken from is given, or why it would not be is raised.
 
         Raises:
-            StateLockError: the holder lives, is on another host, or is not named; nothing was changed.
+            StateLockError: the holder lives, is on another host, is not named, or is another one; nothing was changed.
             StateReadError: the system does not let us look at the lock file; nothing was changed.
             StateWriteError: it does not let us delete the lock file; nothing was changed.
         """
         with FIRST_USE:
             from gitstate.held import take_away
-        return take_away(self._parts.store.layout.lock, dry_run=dry_run)
+        return take_away(self._parts.store.layout.lock, holder, dry_run=dry_run)
 
     def checkpoint(self) -> None:
         """Packs the history and empties the journal, which transactions else do when it is full.

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from command import refused, run
+from oracle import forks
+from races import run_behind
 
 from gitstate import PipelineState
 
@@ -28,7 +30,7 @@ def names(folder: Path) -> dict[str, int]:
 
 def test_backups_lists_what_can_be_restored_and_what_it_is_called(folder):
     rows = run("backups", cwd=folder).out.splitlines()
-    found = run("backups", "--limit", "3", "--json", cwd=folder).document
+    found = run("backups", "--limit", "3", "--json", cwd=folder).document["backups"]
 
     assert rows[0].split() == ["version", "hash", "when", "name", "message"]
     assert [row.split()[0] for row in rows[1:]] == ["5", "4", "1"]
@@ -68,3 +70,24 @@ def test_a_name_is_taken_away_and_asks_where_the_version_goes_with_it(folder):
     assert names(folder) == {}
     PipelineState(folder / "pipeline.json").create_backup("newest")
     assert "stays" in run("backup", "--delete", "newest", cwd=folder).err
+
+
+@pytest.mark.parametrize("how", [[], ["--dry-run"], ["--json"]])
+def test_where_there_is_nothing_to_keep_nothing_is_said_to_be_kept(tmp_path, how):
+    (tmp_path / "pipeline.json").symlink_to("elsewhere.json")
+
+    done = run("backup", "before-speech", *how, cwd=tmp_path, check=False)
+
+    assert done.status == 10
+    assert "nothing to keep" in done.err
+    assert not done.out
+
+
+@forks
+def test_a_version_that_came_between_is_kept_and_not_said_to_be_made_for_that(folder):
+    file = folder / "pipeline.json"
+
+    done = run_behind(lambda: PipelineState(file).write({"n": 7}), "-C", file, "backup", "theirs")
+
+    assert done["made"] is False
+    assert names(folder)["theirs"] == done["version"]["serial"] == 7

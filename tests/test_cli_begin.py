@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from command import refused, run
+from oracle import forks
+from races import run_behind
 
 from gitstate import PipelineState
 
@@ -56,6 +58,26 @@ def test_init_takes_a_file_in_as_it_is_and_makes_a_folder(tmp_path):
 
     assert "gitstate -C new/pipeline.json" in run("init", "new", cwd=tmp_path).err
     assert PipelineState(tmp_path / "new" / "pipeline.json").read() == {}
+
+
+@forks
+@pytest.mark.parametrize("how", ["by a transaction", "by another program"])
+def test_init_leaves_what_somebody_begins_just_then(tmp_path, how):
+    file = tmp_path / "pipeline.json"
+    content = '{"phase1": {"status": "success"}}'
+
+    def begin() -> None:
+        if how == "by a transaction":
+            PipelineState(file).write(json.loads(content))
+        else:
+            file.write_text(content)
+
+    done = run_behind(begin, "-C", file, "init")
+
+    assert done["made"] is (how == "by another program")
+    assert done["version"]["serial"] == 1
+    assert PipelineState(file).read() == json.loads(content)
+    assert len(list(PipelineState(file).log())) == 1
 
 
 def test_what_is_no_state_is_left_as_it_is(tmp_path):

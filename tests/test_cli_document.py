@@ -152,6 +152,7 @@ def test_a_dry_run_shows_what_would_be_and_changes_nothing(folder):
 
     assert run("set", "-n", "/list/0", "7", cwd=folder).out == "~ /list/0  1 -> 7\n"
     assert run("unset", "-n", "/list/0", "--json", cwd=folder).document == {
+        "dry_run": True,
         "version": None,
         "changes": [{"op": "remove", "pointer": "/list/0", "old": 1}],
     }

@@ -1,6 +1,7 @@
 """The verb history, and the drawings that it has in common with others."""
 
 import io
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -31,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 def test_history_shows_what_was_done_and_what_failed_newest_first(folder):
     said = run("history", cwd=folder).out.splitlines()
 
-    assert [line.split("  ")[1].strip() for line in said] == [
+    assert [re.split(r" {2,}", line)[1] for line in said] == [
         *("step0", "step1", "bad", "step0", "step1", "step0")
     ]
     assert said[0].endswith("pad, n")
@@ -130,7 +131,20 @@ def test_the_drawing_is_an_svg_that_says_what_it_shows(folder):
     written = run("-C", odd, "history", "--svg", "-", cwd=folder).out
     assert "a&<b.json" in ET.fromstring(written).find(f"{SVG}title").text
     said = refused(1, "history", "--svg", "nowhere/h.svg", cwd=folder)
-    assert said == "error: nowhere/h.svg: No such file or directory\n"
+    assert said.startswith("error: cannot write the drawing: No such file or directory: nowhere/h")
+
+
+def test_a_drawing_that_is_there_is_replaced_by_whoever_says_so(folder):
+    drawing = folder / "h.svg"
+    drawing.write_text("another")
+    linked = folder / "linked.svg"
+    linked.hardlink_to(drawing)
+
+    assert "--force" in refused(1, "history", "--svg", "h.svg", cwd=folder)
+    assert drawing.read_text() == "another"
+    run("history", "--svg", "h.svg", "--force", cwd=folder)
+    assert drawing.read_text().startswith("<svg")
+    assert linked.read_text() == "another"  # it was not written over in place
 
 
 # -- in this process -----------------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ def test_a_hook_is_installed_where_it_belongs(folder):
     assert standing("post-commit", store) == "installed"
     done = run("hooks", "install", "pre-commit", "--json", cwd=folder).document
     assert Path(done["path"]).resolve() == project / "pre-commit"
-    assert (done["hook"], done["installed"]) == ("pre-commit", True)
+    assert (done["hook"], done["dry_run"]) == ("pre-commit", False)
 
     (project / "pre-commit").write_text("#!/bin/sh\n")
     listed = run("hooks", "-C", "other.json", "--json", cwd=folder).document["hooks"]

@@ -96,9 +96,9 @@ def test_log_draws_sizes_and_times(folder):
     out = run("log", "--graph", cwd=folder, env={"PYTHONIOENCODING": "utf-8"}).out.splitlines()
     assert max(line.count("█") for line in out) >= 8
     lines = run("log", "--graph", "--json", cwd=folder).lines
-    assert lines[-1]["seconds_since_before"] is None
-    assert lines[0]["seconds_since_before"] > 0
-    assert lines[0]["bytes"] == len((folder / "pipeline.json").read_bytes())
+    assert lines[-1]["seconds"] is None
+    assert lines[0]["seconds"] > 0
+    assert lines[0]["size"] == len((folder / "pipeline.json").read_bytes())
 
 
 def test_log_says_where_history_ends_and_where_there_is_none(pruned, tmp_path_factory):

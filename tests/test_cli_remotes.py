@@ -57,7 +57,7 @@ def test_a_remote_is_added_listed_and_removed(folder):
 
     done = run("remote", "add", "origin", "../backup.git", "--timeout", "7", "--json", cwd=folder)
     assert done.document == {
-        "added": True,
+        "dry_run": False,
         "remote": {
             "name": "origin",
             "url": str(folder.parent / "backup.git"),
@@ -123,7 +123,7 @@ def test_the_five_steps_to_a_second_machine(folder):
     with PipelineState(top / "second" / "pipeline.json").transaction() as txn:
         txn.data["phase2"] = {}
     moved = run("push", "--json", cwd=top / "second").document
-    assert (moved["remote"], moved["versions"], moved["notes"]) == ("origin", 1, [])
+    assert (moved["remote"]["name"], moved["versions"], moved["notes"]) == ("origin", 1, [])
     assert moved["updates"][0] == {
         "name": "refs/heads/main",
         "old": made["version"]["id"],
@@ -208,6 +208,6 @@ def test_new_hashes_are_given_only_to_who_says_yes(tmp_path):
     assert state.version("HEAD").id == before
 
     done = run("reroot", "--yes", "--json", cwd=tmp_path).document
-    assert done["rerooted"] is True
+    assert done["dry_run"] is False
     assert done["ids"][before] == PipelineState(state.path).version("HEAD").id
     assert "nothing was pruned" in run("reroot", cwd=tmp_path).err

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 from command import refused, run
+from oracle import forks
+from races import run_behind
 
 from gitstate import PipelineState
 
@@ -63,7 +65,7 @@ def test_what_is_current_already_is_not_restored_again(folder):
     with PipelineState(file) as state:
         state.restore_backup("first")
         state.write(DONE)
-    assert run("restore", "HEAD", "--json", cwd=folder).document["version"]["serial"] == 5
+    assert run("restore", "HEAD", "--json", cwd=folder).document["version"] is None
     assert held(folder)["serial"] == 5
 
     file.write_text(file.read_text().replace("running", "failed"))
@@ -82,8 +84,34 @@ def test_a_state_file_that_is_gone_or_damaged_is_put_back(folder):
     assert not file.exists()
 
     file.write_bytes(b"{")
-    run("restore", "HEAD", cwd=folder)
+    assert run("restore", "HEAD", cwd=folder).err.startswith(tried.out)
     assert file.read_bytes() == before
+
+
+@forks
+@pytest.mark.parametrize("verb", [["restore", "first"], ["undo"]])
+def test_what_came_between_and_goes_as_well_is_shown(folder, verb):
+    file = folder / "pipeline.json"
+    theirs = DONE | {"phase3": {"status": "success"}}
+
+    done = run_behind(lambda: PipelineState(file).write(theirs), "-C", file, *verb)
+
+    assert done["version"]["serial"] == 5
+    gone = {"op": "remove", "pointer": "/phase3", "old": {"status": "success"}}
+    assert gone in done["changes"]
+    assert "phase3" not in held(folder)
+
+
+@forks
+def test_what_somebody_has_restored_just_then_is_no_change(folder):
+    file = folder / "pipeline.json"
+
+    done = run_behind(
+        lambda: PipelineState(file).restore_backup("first"), "-C", file, "restore", "first"
+    )
+
+    assert (done["version"], done["changes"]) == (None, [])
+    assert held(folder)["serial"] == 4
 
 
 def test_what_cannot_be_restored_says_why_and_changes_nothing(folder):

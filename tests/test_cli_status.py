@@ -169,7 +169,8 @@ def test_each_remote_is_shown_as_it_was_seen_last(folder, tmp_path_factory):
     said = run("status", cwd=folder, env={"COLUMNS": "80"}).out
     told = rows(said)
     assert told["origin"].startswith("1 ahead")
-    assert "3 ahead   never" in said
+    assert "3 ahead, failed  never" in said
+    assert told["origin"].split()[:2] == run("remote", cwd=folder).out.split("\n")[2].split()[2:4]
     assert said.splitlines()[-1].startswith("lost: there is no folder at ")
     assert all(len(line) <= 80 for line in said.splitlines()[1:])
     origin = run("status", "--json", cwd=folder).document["remotes"][1]

@@ -73,6 +73,8 @@ def test_a_repair_without_a_clone_says_what_is_lost(folder):
     assert done.status == 1
     assert done.error["code"] == "lost"
     assert done.document["ok"] is False
+    assert set(done.document) == set(run("repair", "-n", "--json", cwd=folder).document)
+    assert done.document["problems"]
     assert done.document["mended"]
     assert done.document["lost"]
     assert Path(done.document["quarantined"][0].rpartition(": ")[2]).is_dir()

@@ -211,6 +211,19 @@ def test_a_lock_that_has_outlived_its_process_is_taken_away(path, left):
     judge_disk(state)
 
 
+def test_a_lock_is_taken_from_whom_one_was_asked_about_and_nobody_else(path, left):
+    state = PipelineState(path)
+    asked_about = state.lock_holder()
+    name(path, operation="another, which is gone as well")
+
+    with pytest.raises(StateLockError, match="changed hands"):
+        state.unlock(asked_about)
+
+    assert lock_file(path).exists()
+    assert state.unlock(state.lock_holder()) is not None
+    assert not lock_file(path).exists()
+
+
 def test_where_nobody_holds_the_lock_nothing_is_done(path, state):
     assert state.unlock() is None
     assert list(path.parent.iterdir()) == []

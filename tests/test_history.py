@@ -574,6 +574,19 @@ def test_any_version_can_be_restored_and_is_committed_on_top(five, serial):
     assert newest.content() == next(v for v in before if v.serial == serial).content()
 
 
+def test_a_restore_gives_the_version_that_it_has_made(five, path):
+    assert five.restore(2) == next(five.log())
+    assert five.restore(2) is None
+    assert five.restore(5, pointer="/n") == next(five.log())
+    assert five.restore("HEAD", pointer="/n") is None
+    path.unlink()
+    assert five.restore("HEAD") is None
+    assert five.read() == {"n": 5}
+    path.write_text('{"n": 9}')
+    assert five.restore("HEAD").parents == (five.version("HEAD~1").id,)
+    assert numbers(five)[:4] == [5, 9, 5, 2]
+
+
 def test_a_restore_can_itself_be_undone_and_restored(five):
     five.restore_backup(2)
     five.restore_backup(5)

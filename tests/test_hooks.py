@@ -511,6 +511,18 @@ def test_another_hook_is_not_overwritten(there, tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_dry_run_says_where_it_would_be_and_makes_no_folder(tmp_path: Path) -> None:
+    planned = install("pre-receive", tmp_path / "hooks", dry_run=True)
+    assert list(tmp_path.iterdir()) == []
+    assert install("pre-receive", tmp_path / "hooks") == planned
+
+    planned.write_text("#!/bin/sh\n")
+    with pytest.raises(StateWriteError) as caught:
+        install("pre-receive", tmp_path / "hooks", dry_run=True)
+    assert caught.value.code == "hook-exists"
+    assert planned.read_text() == "#!/bin/sh\n"
+
+
 def test_a_hook_that_there_is_not_is_refused(tmp_path):
     with pytest.raises(ValueError, match="pre-receive"):
         install("update", tmp_path)

@@ -95,6 +95,15 @@ def test_a_dry_run_says_which_hashes_there_would_be_and_changes_nothing(tmp_path
     assert state.reroot() == planned
 
 
+def test_a_dry_run_waits_for_nobody(tmp_path: Path) -> None:
+    state = pruned(tmp_path)
+
+    with PipelineState(state.path).transaction():
+        planned = PipelineState(state.path, timeout=0).reroot(dry_run=True)
+
+    assert state.reroot() == planned
+
+
 def test_a_second_time_nothing_is_left_to_do(tmp_path: Path) -> None:
     state = pruned(tmp_path)
     state.reroot()

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gitstate import pointer
-from gitstate.diff import MISSING, Change, diff
+from gitstate.diff import MISSING, Change, diff, find
 from gitstate.errors import VersionNotFoundError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Past:
 
     def value(self, version: Version, parts: Sequence[str]) -> Any:
         """The value to which `parts` lead in it, `MISSING` where there is none."""
-        return value_at(self.document(version), parts)
+        return find(self.document(version), parts)
 
     def before(self, version: Version) -> Version | None:
         """The version that it was built on; None where there is none, or none any more."""
@@ -65,20 +65,12 @@ def is_first(version: Version) -> bool:
 def between(old: Any, new: Any, parts: Sequence[str]) -> list[Change]:
     """The changes that lead from one document to another, at `parts` and below."""
     place = pointer.join(parts)
-    was, now = value_at(old, parts), value_at(new, parts)
+    was, now = find(old, parts), find(new, parts)
     if was is MISSING or now is MISSING:
         if was is now:
             return []
         return [Change("remove" if now is MISSING else "add", place, was, now)]
     return [replace(each, pointer=place + each.pointer) for each in diff(was, now)]
-
-
-def value_at(document: Any, parts: Sequence[str]) -> Any:
-    """The value to which `parts` lead, `MISSING` where there is none."""
-    try:
-        return pointer.get(document, parts)
-    except LookupError:
-        return MISSING
 
 
 def now(state: PipelineState) -> tuple[Version | None, dict[str, Any]]:

@@ -1,8 +1,14 @@
-"""Documents: versions, holders and remotes as JSON, the same ones wherever they are in an output."""
+"""Documents: versions, holders and remotes as JSON, the same ones wherever they are in an output.
+
+What a verb that changes something writes has `dry_run`, whether it only says what it would do; but for that its keys are
+the same.
+"""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from gitstate.cli.times import exact
@@ -27,7 +33,12 @@ def of_version(version: Version) -> dict[str, Any]:
 
 def of_holder(holder: Holder | None) -> dict[str, Any] | None:
     """Who holds a lock; None for nobody."""
-    return None if holder is None else asdict(holder)
+    if holder is None:
+        return None
+    since = holder.since
+    with suppress(ValueError, OverflowError):  # whoever wrote that
+        since = exact(datetime.fromisoformat(since))
+    return asdict(holder) | {"since": since}
 
 
 def of_remote(status: RemoteStatus) -> dict[str, Any]:

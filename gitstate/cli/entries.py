@@ -141,6 +141,11 @@ def called(version: Version) -> str:
     return f"version {version.serial} ({version.short_id})"
 
 
+def line_of(version: Version) -> str:
+    """What is said of a version that was made, or has come."""
+    return f"{called(version)} {version.message}"
+
+
 def pruned() -> Text:
     """What is said in place of changes that nobody can tell."""
     from rich.text import Text  # noqa: PLC0415

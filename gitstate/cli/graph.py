@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 from gitstate.cli.plot import bars
+from gitstate.cli.series import point_of
 from gitstate.cli.times import duration, size
 
 if TYPE_CHECKING:
@@ -19,26 +20,20 @@ class Graph:
     """The size of each version, and the time since the one before it, as numbers and bars."""
 
     def __init__(self, past: Past, versions: list[Version]) -> None:
-        self._sizes = [len(version.content()) for version in versions]
-        befores = [past.before(version) for version in versions]
-        self._waits = [
-            None if before is None else (version.timestamp - before.timestamp).total_seconds()
-            for version, before in zip(versions, befores, strict=True)
-        ]
+        points = [point_of(version, past.before(version)) for version in versions]
         # Milliseconds in a loop and a night without one are to be seen beside each other.
-        waits = [math.log1p(wait * 1000) if wait else 0 for wait in self._waits]
-        self._bars = list(zip(bars(self._sizes, _BAR), bars(waits, _BAR), strict=True))
-        self._row = {version.id: number for number, version in enumerate(versions)}
+        waits = [math.log1p(each.seconds * 1000) if each.seconds else 0 for each in points]
+        sizes = [each.size for each in points]
+        rows = zip(points, bars(sizes, _BAR), bars(waits, _BAR), strict=True)
+        self._rows = {point.id: (point, large, late) for point, large, late in rows}
 
     def document(self, version: Version) -> dict[str, Any]:
         """The numbers, as JSON."""
-        row = self._row[version.id]
-        return {"bytes": self._sizes[row], "seconds_since_before": self._waits[row]}
+        point = self._rows[version.id][0]
+        return {"size": point.size, "seconds": point.seconds}
 
     def drawn(self, version: Version) -> str:
         """Numbers and bars, in columns."""
-        row = self._row[version.id]
-        large, late = self._bars[row]
-        wait = self._waits[row]
-        waited = "" if wait is None else duration(wait)
-        return f"{size(self._sizes[row]):>6} {large:{_BAR}} {waited:>11} {late:{_BAR}} "
+        point, large, late = self._rows[version.id]
+        waited = "" if point.seconds is None else duration(point.seconds)
+        return f"{size(point.size):>6} {large:{_BAR}} {waited:>11} {late:{_BAR}} "

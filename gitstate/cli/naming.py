@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import click
-from click.shell_completion import CompletionItem
-
-from gitstate.cli.place import PointerName
+from gitstate.cli.place import Offered, PointerName
 from gitstate.cli.refusal import USAGE, Refusal, meant
 from gitstate.cli.times import moment
-from gitstate.errors import StateError, VersionNotFoundError
+from gitstate.errors import VersionNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,38 +87,25 @@ def apart(names: Sequence[str]) -> tuple[list[str], str]:
     return [name for name in names if name not in pointers], "".join(pointers)
 
 
-class VersionName(click.ParamType[str]):
-    """The name of a version, which the shell can complete."""
+class VersionName(Offered):
+    """The name of a version."""
 
     name = "version"
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """The names of backups, and the newest versions by number, that begin so."""
-        session: Any = ctx.find_object(object)
-        with suppress(StateError, Refusal):
-            state: PipelineState = session.state
-            offered = {"HEAD": "the newest"} | dict.fromkeys(_names(state), "a backup")
-            offered |= {str(v.serial): v.message.partition("\n")[0] for v in state.log(_OFFERED)}
-            return [
-                CompletionItem(name, help=what)
-                for name, what in offered.items()
-                if name.startswith(incomplete)
-            ]
-        return []
+    def offered(self, state: PipelineState, incomplete: str) -> dict[str, str | None]:
+        """The names of backups, and the newest versions by number."""
+        numbers = {str(v.serial): v.message.partition("\n")[0] for v in state.log(_OFFERED)}
+        return {"HEAD": "the newest", **dict.fromkeys(_names(state), "a backup"), **numbers}
 
 
 class VersionOrPointer(VersionName):
     """A version's name, or a pointer, which begins with a slash as no name does."""
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
+    def offered(self, state: PipelineState, incomplete: str) -> dict[str, str | None]:
         """Places behind a slash, versions else."""
         if incomplete.startswith("/"):
-            return PointerName().shell_complete(ctx, param, incomplete)
-        return super().shell_complete(ctx, param, incomplete)
+            return PointerName().offered(state, incomplete)
+        return super().offered(state, incomplete)
 
 
 _FORMS: Final = "41, 3f2a91c, HEAD~2, HEAD^, @{2h ago}, or a backup's name"

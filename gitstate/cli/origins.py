@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gitstate import pointer
 from gitstate.cli import compare
-from gitstate.diff import same
+from gitstate.diff import find, same
 from gitstate.errors import VersionPrunedError
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class _Moves:
     def origin(self, parts: tuple[str, ...], value: Any) -> tuple[str, ...] | None:
         """The way to the same `value` in the document before; None where it is another one, or new."""
         was = self._moved(parts)
-        if was is None or not same(compare.value_at(self._old, was), value):
+        if was is None or not same(find(self._old, was), value):
             return None
         return was
 
@@ -143,7 +143,7 @@ class _Moves:
             if before is None:
                 return None
             was.append(str(before))
-            old, new = compare.value_at(old, was[-1:]), compare.value_at(new, [part])
+            old, new = find(old, was[-1:]), find(new, [part])
         return tuple(was)
 
     def _order(self, parts: tuple[str, ...], old: list[Any], new: list[Any]) -> list[int | None]:

@@ -11,6 +11,7 @@ from rich.text import Text
 from gitstate.cli import times
 from gitstate.cli.changes import brief
 from gitstate.cli.output import printable, table
+from gitstate.cli.traffic import standing_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -134,12 +135,12 @@ def _phases(phases: dict[str, dict[str, Any]]) -> Table:
 
 
 def _remotes(remotes: Sequence[RemoteStatus], *, exactly: bool) -> Table:
-    found = table("remote", "versions", "last push", "where")
+    found = table("remote", "stands", "last push", "where")
     for each in remotes:
         push = each.last_push
         found.add_row(
             Text(each.name),
-            _distance(each),
+            Text(*standing_with(each)),
             Text("never" if push is None else times.shown(push, exactly=exactly), style="dim"),
             Text(printable(each.url), style="dim"),
         )
@@ -153,14 +154,6 @@ def _errors(remotes: Sequence[RemoteStatus], *, whole: bool) -> Iterator[Text]:
             text = printable(each.last_error)
             named = text if text.startswith(f"{each.name} ") else f"{each.name}: {text}"
             yield Text(named, style="red", no_wrap=not whole, overflow="ellipsis")
-
-
-def _distance(remote: RemoteStatus) -> Text:
-    if remote.diverged:
-        return Text(f"diverged, {remote.ahead} here, {remote.behind} there", style="red")
-    parts = [f"{remote.ahead} ahead"] if remote.ahead else []
-    parts += [f"{remote.behind} behind"] if remote.behind else []
-    return Text(", ".join(parts) or "the same", style="yellow" if parts else "green")
 
 
 def _row(name: str, text: Text) -> Text:

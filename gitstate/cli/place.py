@@ -17,6 +17,8 @@ from gitstate.errors import StateError, StateReadError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from gitstate import PipelineState
+
 
 def parts_of(text: str) -> list[str]:
     """The parts of a JSON pointer that was typed; none for the whole document.
@@ -123,22 +125,37 @@ def json_of(content: bytes, what: str) -> Any:
     raise Refusal(f"{what} is not JSON: {why}", status=USAGE, code="not-json") from cause
 
 
-class PointerName(click.ParamType[str]):
-    """A JSON pointer, which the shell can complete."""
+class Offered(click.ParamType[str]):
+    """What the shell can complete by what a state has."""
 
-    name = "pointer"
+    def offered(self, state: PipelineState, incomplete: str) -> dict[str, str | None]:
+        """What may be meant, and what each is; errors are for whoever runs the command."""
+        raise NotImplementedError
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """The places in the current state, one level below what is typed."""
+        """Those of what is offered that begin so."""
         session: Any = ctx.find_object(object)
         with suppress(StateError, Refusal, LookupError, ValueError):
-            above = incomplete.rpartition("/")[0]
-            value = pointer.get(session.state.read(), pointer.split(above))
-            places = (above + pointer.join([key]) for key in _keys(value))
-            return [CompletionItem(each) for each in places if each.startswith(incomplete)]
+            return [
+                CompletionItem(name, help=what)
+                for name, what in self.offered(session.state, incomplete).items()
+                if name.startswith(incomplete)
+            ]
         return []
+
+
+class PointerName(Offered):
+    """A JSON pointer."""
+
+    name = "pointer"
+
+    def offered(self, state: PipelineState, incomplete: str) -> dict[str, str | None]:
+        """The places in the current state, one level below what is typed."""
+        above = incomplete.rpartition("/")[0]
+        value = pointer.get(state.read(), pointer.split(above))
+        return {above + pointer.join([key]): None for key in _keys(value)}
 
 
 def _reached(document: Any, parts: list[str]) -> tuple[Any, int]:

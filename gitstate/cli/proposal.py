@@ -6,6 +6,7 @@ import copy
 from typing import TYPE_CHECKING, Any, Final
 
 from gitstate.cli import changes, documents
+from gitstate.cli.entries import line_of
 from gitstate.cli.output import write
 from gitstate.diff import diff
 
@@ -39,31 +40,35 @@ def propose(
         before = session.state.read()
         after = change(copy.deepcopy(before))
         session.state.validate(after)
-        show(session, diff(before, after), None)
+        show(session, diff(before, after), None, dry_run=True)
         return
     with session.changing(expect) as state:
         with state.transaction(operation=operation, message=message) as txn:
-            before = txn.original_data
+            newest, before = next(state.log(1), None), txn.original_data
             txn.data = change(txn.data)
-        show(session, diff(before, txn.data), txn.version)
+        made = None if txn.version == newest else txn.version
+        show(session, diff(before, txn.data), made)
 
 
-def show(session: Session, found: list[Change], version: Version | None) -> None:
-    """Shows what was changed; without a version what would be, which is the data of that run."""
+def show(
+    session: Session, found: list[Change], version: Version | None, *, dry_run: bool = False
+) -> None:
+    """Shows what was changed, and the version that was made, None for none; with `dry_run` what would be, which is data."""
     output = session.output
     if output.json:
         made = None if version is None else documents.of_version(version)
-        output.document({"version": made, "changes": [changes.document_of(c) for c in found]})
+        found_as_json = [changes.document_of(change) for change in found]
+        output.document({"dry_run": dry_run, "version": made, "changes": found_as_json})
         return
-    if version is None:
+    if dry_run:
         output.paged(changes.lines_of(found, output.width, whole=output.exactly))
     elif not session.options.quiet:
         some = found if output.exactly else found[:_MOST_LINES]
         for line in changes.lines_of(some, output.errors.width, whole=output.exactly):
             write(output.errors, line)
-        if len(found) > len(some):
+        if version is not None and len(found) > len(some):
             output.note(f"and {len(found) - len(some):,} more: gitstate show {version.serial}")
-    if not found:
+    if version is not None:
+        output.note(line_of(version))
+    elif not found:
         output.note("nothing to change")
-    elif version is not None:
-        output.note(f"version {version.serial} ({version.short_id}) {version.message}")

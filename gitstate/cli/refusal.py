@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
+from dataclasses import asdict
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
+from gitstate.cli.documents import of_holder
 from gitstate.errors import (
     StateConflictError,
     StateError,
@@ -156,8 +158,10 @@ def document_of(error: StateError | Refusal, status: int) -> dict[str, Any]:
     found: dict[str, Any] = {"code": error.code, "status": status, "message": str(error)}
     for name in _ATTRIBUTES:
         value = getattr(error, name, None)
-        if name in {"problems", "holder"} and value:
-            value = _plain(value)
+        if name == "holder":
+            value = of_holder(value)
+        if name == "problems" and value:
+            value = [asdict(problem) for problem in value]
         if value:
             found[name] = value if isinstance(value, (dict, list, int)) else _text(value)
     hint = error.hint if isinstance(error, Refusal) else hint_of(error)
@@ -177,12 +181,6 @@ def meant(wrong: str, there: Mapping[str, str] | Iterable[str]) -> str | None:
     near = get_close_matches(wrong, list(there), n=3, cutoff=0.6)
     named = [there[each] for each in near] if isinstance(there, Mapping) else near
     return f"did you mean {' or '.join(named)}?" if near else None
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(each) for each in value]
-    return {name: getattr(value, name) for name in value.__slots__}
 
 
 def _text(value: Any) -> Any:

@@ -44,15 +44,19 @@ def read(
     found = []
     with progress_bar(session) as tell:
         for version, before in reversed(pairs):
-            behind = None if before is None else version.timestamp - before.timestamp
-            seconds = None if behind is None else behind.total_seconds()
-            size = len(version.content())
-            found.append(Point(version.serial, version.id, version.timestamp, size, seconds))
+            found.append(point_of(version, before))
             if tell is not None:
                 from gitstate import Progress  # noqa: PLC0415  only where somebody sees it
 
                 tell(Progress("reading", len(found), len(pairs)))
     return found
+
+
+def point_of(version: Version, before: Version | None) -> Point:
+    """The point that a version is, behind the one before it; reads its state."""
+    seconds = None if before is None else (version.timestamp - before.timestamp).total_seconds()
+    size = len(version.content())
+    return Point(version.serial, version.id, version.timestamp, size, seconds)
 
 
 def as_json(points: list[Point]) -> dict[str, Any]:

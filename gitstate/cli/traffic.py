@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gitstate.cli import documents
+from gitstate.cli.entries import line_of
 from gitstate.cli.output import printable, table
 from gitstate.cli.times import duration, shown
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from gitstate import PullResult, PushResult, RefUpdate, Remote, RemoteStatus, Version
+    from gitstate import PullResult, PushResult, RefUpdate, Remote, RemoteStatus
     from gitstate.cli.session import Session
 
 _SHORT = 7
@@ -24,12 +25,7 @@ def versions(count: int) -> str:
     return f"{count} version{'' if count == 1 else 's'}"
 
 
-def line_of(version: Version) -> str:
-    """A version on one line."""
-    return f"version {version.serial} ({version.short_id}) {version.message}"
-
-
-def standing(status: RemoteStatus) -> tuple[str, str]:
+def standing_with(status: RemoteStatus) -> tuple[str, str]:
     """How things stand with a remote, in a few words, and their colour."""
     words = [f"{status.ahead} ahead"] if status.ahead else []
     words += [f"{status.behind} behind"] if status.behind else []
@@ -48,7 +44,7 @@ def table_of(rows: Iterable[tuple[Remote, RemoteStatus]]) -> Table:
     made = table("name", "push", "stands", "last push", "url")
     for remote, status in rows:
         last = shown(status.last_push, exactly=False) if status.last_push else "never"
-        cells = (Text(*standing(status)), Text(last, style="dim"), printable(remote.url))
+        cells = (Text(*standing_with(status)), Text(last, style="dim"), printable(remote.url))
         made.add_row(remote.name, remote.push, *cells)
     return made
 
@@ -61,7 +57,7 @@ def whole(remote: Remote, status: RemoteStatus, ours: str | None) -> Table:
     made = Table.grid(padding=(0, 2, 0, 0))
     made.add_column(no_wrap=True)
     made.add_column(overflow="fold")
-    made.add_row(remote.name, Text(*standing(status)))
+    made.add_row(remote.name, Text(*standing_with(status)))
     rows = {
         "url": remote.url,
         "here": ours or "nothing",
@@ -77,37 +73,71 @@ def whole(remote: Remote, status: RemoteStatus, ours: str | None) -> Table:
     return made
 
 
-def show(session: Session, result: PushResult | PullResult, done: str, nothing: str) -> None:
-    """Shows what was moved: `done` is what was done with the versions, `nothing` what is said of the remote else."""
-    output, version = session.output, getattr(result, "version", None)
-    if output.json:
-        document = {
-            "remote": result.remote,
-            "versions": result.versions,
-            "updates": [update._asdict() for update in result.updates],
-            "notes": list(result.notes),
-        }
-        if hasattr(result, "version"):
-            document["version"] = None if version is None else documents.of_version(version)
-        output.document(document)
-        return
-    for update in result.updates:
-        output.note(_moved(update))
-    for note in result.notes:
-        output.note(f"note: {note}")
-    if result.up_to_date:
-        output.note(f"{result.remote} {nothing}")
-    else:
-        output.note(f"{versions(result.versions)} {done} {result.remote}")
-    if version is not None:
-        output.note(line_of(version))
-
-
-def would(session: Session, status: RemoteStatus, what: str) -> None:
-    """Shows `what` a push or a pull would move, as far as is known."""
+def show_push(session: Session, result: PushResult) -> None:
+    """Shows what a push has moved."""
     if session.output.json:
-        session.output.document({"dry_run": True, **documents.of_remote(status)})
+        session.output.document(_document(session, result))
+    else:
+        _say(session, result, "sent to", "has everything already")
+
+
+def show_pull(session: Session, result: PullResult) -> None:
+    """Shows what a pull has moved, and where that has led to."""
+    version = result.version
+    if session.output.json:
+        made = None if version is None else documents.of_version(version)
+        session.output.document(_document(session, result) | {"version": made})
         return
+    _say(session, result, "taken from", "has nothing new")
+    if version is not None:
+        session.output.note(line_of(version))
+
+
+def would_push(session: Session, status: RemoteStatus) -> None:
+    """Shows what a push would move, as far as is known."""
+    if session.output.json:
+        session.output.document(_plan(status, status.ahead))
+    else:
+        _say_plan(session, status, f"{versions(status.ahead)} would be sent to {status.name}")
+
+
+def would_pull(session: Session, status: RemoteStatus) -> None:
+    """Shows what a pull would move, as far as is known."""
+    if session.output.json:
+        session.output.document(_plan(status, status.behind) | {"version": None})
+    else:
+        _say_plan(session, status, f"{versions(status.behind)} would be taken from {status.name}")
+
+
+def _document(session: Session, result: PushResult | PullResult) -> dict[str, Any]:
+    return {
+        "dry_run": False,
+        "remote": documents.of_remote(session.state.remote_status(result.remote)),
+        "versions": result.versions,
+        "updates": [update._asdict() for update in result.updates],
+        "notes": list(result.notes),
+    }
+
+
+def _plan(status: RemoteStatus, count: int) -> dict[str, Any]:
+    """The same of what has not been done; which refs would be moved, the remote alone knows."""
+    remote = documents.of_remote(status)
+    return {"dry_run": True, "remote": remote, "versions": count, "updates": [], "notes": []}
+
+
+def _say(session: Session, result: PushResult | PullResult, done: str, nothing: str) -> None:
+    """Says what was moved: `done` is what was done with the versions, `nothing` what is said of the remote else."""
+    for update in result.updates:
+        session.output.note(_moved(update))
+    for note in result.notes:
+        session.output.note(f"note: {note}")
+    if result.up_to_date:
+        session.output.note(f"{result.remote} {nothing}")
+    else:
+        session.output.note(f"{versions(result.versions)} {done} {result.remote}")
+
+
+def _say_plan(session: Session, status: RemoteStatus, what: str) -> None:
     session.output.print(what)
     session.output.note("as of the last contact, nobody was asked")
     if status.diverged:

@@ -12,12 +12,12 @@ from gitstate.boundary import Boundary
 from gitstate.checkpoint import maintaining
 from gitstate.draft import BACKUPS, REROOTED, Head, backups_among
 from gitstate.errors import StateReadError
-from gitstate.repository import make_commit
+from gitstate.repository import BRANCH, make_commit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gitstate.draft import Draft
+    from gitstate.record import GitObject
     from gitstate.repository import Commit
     from gitstate.writer import Writer
 
@@ -43,8 +43,19 @@ class Reroot:
         self._store = writer.store
         self._ids: dict[str, str] = {}
 
-    def run(self, timeout: float | None, *, dry_run: bool = False) -> RerootReport:
-        """Rewrites it, in one record; with `dry_run` only says how.
+    def plan(self) -> RerootReport:
+        """How `run` would rewrite it, as things stand. Changes nothing, and waits for nobody.
+
+        Raises:
+            StateReadError: the history is damaged.
+        """
+        refs = self._store.reader.refs()
+        if BRANCH in refs:
+            self._rewritten(refs)
+        return RerootReport(dict(self._ids))
+
+    def run(self, timeout: float | None) -> RerootReport:
+        """Rewrites it, in one record.
 
         Raises:
             StateError: as a transaction; nothing was changed.
@@ -58,25 +69,17 @@ class Reroot:
         ):
             refs = store.reader.refs(recover=False)
             head = store.head
-            if head is None:
-                return RerootReport()
-            kept = list(store.chain.walk(head.commit.id))[::-1]
-            alone = self._alone(refs, {each.id for each in kept})
-            if not kept[0].parents and not any(each.parents for each in alone):
+            made = self._rewritten(refs) if head is not None else []
+            if head is None or not made:
                 return RerootReport()
             draft = store.draft(self._writer.policy.author)
-            for each in alone:
-                self._make(draft, each, _NO_PARENT)
-            parent = _NO_PARENT
-            for each in kept:
-                parent = self._make(draft, each, parent)
-            newest = store.repository.commit(parent, draft.made(parent))
+            for each in made:
+                draft.keep(each)
+            newest = store.repository.commit(made[-1].id, made[-1])
             draft.take_over(Head(newest, head.blob), None)
             for name, at in backups_among(refs).items():
                 if at in self._ids:
                     draft.set_ref(BACKUPS + name, self._ids[at])
-            if dry_run:
-                return RerootReport(dict(self._ids))
             self._writer.commit(draft, found)
             # A crash before this leaves ends that Git comes to no more.
             store.settle()
@@ -86,6 +89,19 @@ class Reroot:
                 ends -= self._ids.keys()  # else a remote-tracking ref still leads to them
             store.repository.shallow.write(ends)
         return RerootReport(dict(self._ids))
+
+    def _rewritten(self, refs: Mapping[str, str]) -> list[GitObject]:
+        """The commits of the versions that are kept, with new hashes, the newest last; none where nothing was pruned."""
+        kept = list(self._store.chain.walk(refs[BRANCH]))[::-1]
+        alone = self._alone(refs, {each.id for each in kept})
+        if not kept[0].parents and not any(each.parents for each in alone):
+            return []
+        made = [self._make(each, _NO_PARENT) for each in alone]
+        parent = _NO_PARENT
+        for each in kept:
+            made.append(self._make(each, parent))
+            parent = made[-1].id
+        return made
 
     def _alone(self, refs: Mapping[str, str], kept: set[str]) -> list[Commit]:
         """The versions that only their names keep."""
@@ -100,11 +116,10 @@ class Reroot:
                     found[at] = commit
         return list(found.values())
 
-    def _make(self, draft: Draft, commit: Commit, parent: str) -> str:
-        """The new hash of a version that gets this parent, or none."""
+    def _make(self, commit: Commit, parent: str) -> GitObject:
+        """A version anew, with this parent, or none."""
         extra = {key: self._ids.get(value, value) for key, value in commit.note.extra.items()}
         note = replace(commit.note, extra={**extra, REROOTED: commit.id})
         made = make_commit(commit.tree, (parent,) if parent else (), commit.author, note)
-        draft.keep(made)
         self._ids[commit.id] = made.id
-        return made.id
+        return made

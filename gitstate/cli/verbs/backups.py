@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from gitstate.cli import documents, options, times
+from gitstate.cli.entries import called, names_of
 from gitstate.cli.output import printable, table
-from gitstate.cli.refusal import USAGE, Refusal, meant
+from gitstate.cli.refusal import NO_STATE, USAGE, Refusal, meant
 from gitstate.names import check_name
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from gitstate import Version
     from gitstate.cli.output import Output
     from gitstate.cli.session import Session
+
+_MADE: Final = frozenset({"external_edit", "backup"})
+"""The operations of versions that a backup makes: of an edit, and of a state without a version."""
 
 
 @options.verb("backup")
@@ -50,12 +54,10 @@ def backups(session: Session, /, limit: int | None) -> None:
     Newest first; behind them are older ones that only their names keep.
     """
     state, output = session.state, session.output
-    names: dict[str, list[str]] = {}
-    for name, version in state.named_backups().items():
-        names.setdefault(version.id, []).append(name)
-    found = state.list_backups(limit)
+    names, found = names_of(session), state.list_backups(limit)
     if output.json:
-        output.document([documents.of_version(v) | {"names": names.get(v.id, [])} for v in found])
+        rows = [documents.of_version(v) | {"names": names.get(v.id, [])} for v in found]
+        output.document({"backups": rows})
         return
     if not found:
         output.note("there is no version before the current one")
@@ -88,31 +90,48 @@ def _keep(session: Session, name: str | None, expect: str | None, dry_run: bool)
         if name is not None:
             check_name(name)
             _refuse_taken(session, name)
+        if newest is None and not session.state.path.exists():
+            raise _nothing(session)
         edited = newest is None or newest.content() != session.state.path.read_bytes()
-        _tell(session, name, None if edited else newest, made=edited, would="would be ")
+        _tell(session, name, None if edited else newest, made=edited, dry_run=True)
         return
     with session.changing(expect) as state:
         version = state.create_backup(name)
-        _tell(session, name, version, made=version != newest)
+        if version is None:
+            raise _nothing(session)
+        # One that came between is a version as well, and has to be of an edit to be this run's.
+        made = version != newest and version.operation in _MADE
+        _tell(session, name, version, made=made)
+
+
+def _nothing(session: Session) -> Refusal:
+    return Refusal(
+        f"there is nothing to keep yet at {session.state.path}. Nothing was changed",
+        status=NO_STATE,
+        code="no-history",
+        hint="gitstate init makes a state",
+    )
 
 
 def _tell(
-    session: Session, name: str | None, version: Version | None, *, made: bool, would: str = ""
+    session: Session,
+    name: str | None,
+    version: Version | None,
+    *,
+    made: bool,
+    dry_run: bool = False,
 ) -> None:
     """Says which version it is, None for one that would be made; whether it is `made` for this, and what it is called."""
     output = session.output
     if output.json:
         of = None if version is None else documents.of_version(version)
-        output.document({"name": name, "version": of, "made": made})
+        output.document({"dry_run": dry_run, "name": name, "version": of, "made": made})
         return
-    if version is None:
-        which = "a version of the state file as it is"
-    else:
-        which = f"version {version.serial} ({version.short_id})"
+    which = "a version of the state file as it is" if version is None else called(version)
     if name is not None:
-        output.note(f"{which} {would or 'is '}kept as {name}")
+        output.note(f"{which} {'would be' if dry_run else 'is'} kept as {name}")
     elif made:
-        output.note(f"{which} {would or 'was '}made")
+        output.note(f"{which} {'would be' if dry_run else 'was'} made")
     else:
         output.note(f"nothing to change: the state is {which}")
 
@@ -148,7 +167,7 @@ def _delete(session: Session, name: str, *, yes: bool, expect: str | None, dry_r
             state.delete_backup(name)
     if session.output.json:
         document = {"deleted": name, "version": documents.of_version(version), "forgotten": goes}
-        session.output.document(document)
+        session.output.document({"dry_run": dry_run} | document)
         return
     what = "goes with it" if goes else "stays as long as it is young enough, or has another name"
     session.output.note(

@@ -6,11 +6,12 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from gitstate.cli import documents, options
+from gitstate.cli.entries import called
 from gitstate.cli.output import counted
 from gitstate.cli.progress import progress_bar
 from gitstate.cli.refusal import USAGE, Refusal, status_of
@@ -21,6 +22,9 @@ from gitstate.layout import DEFAULT_MAX_BACKUPS
 if TYPE_CHECKING:
     from gitstate import ImportReport, PipelineState, Version
     from gitstate.cli.session import Session
+
+
+_BEGUN: Final = "{} has a history already, nothing was changed"
 
 
 class Window(click.ParamType[Any]):
@@ -66,7 +70,7 @@ def init(
     state = _made(session, session.place(), max_backups)
     newest = next(state.log(1), None)
     if newest is not None:
-        _tell(session, state, newest, f"{state.path} has a history already, nothing was changed")
+        _tell(session, state, newest, _BEGUN.format(state.path), dry_run=dry_run)
         if not state.path.exists():
             session.output.note("the file is gone: gitstate restore HEAD puts it back")
         return
@@ -75,14 +79,21 @@ def init(
     if there:
         _check(session, state)
     if dry_run:
-        _tell(session, state, None, f"{state.path} would be {'taken in' if there else 'made'}")
+        would = f"{state.path} would be {'taken in' if there else 'made'}"
+        _tell(session, state, None, would, made=True, dry_run=True)
         return
-    with state:
-        if there:
-            version = state.create_backup()
-        else:
-            version = state.write({}, validate=False, operation="init", message="init")
-    _tell(session, state, version, f"{'took in' if there else 'made'} {state.path}", made=True)
+    with (
+        state,
+        state.transaction(validate=False, operation="init", message="init") as txn,
+    ):
+        # Under the lock, and the document stays as it is: somebody may have begun it since we looked.
+        newest = next(state.log(1), None)
+    version = txn.version
+    if version is None or version == newest:
+        _tell(session, state, version, _BEGUN.format(state.path))
+        return
+    done = "made" if version.operation == "init" else "took in"
+    _tell(session, state, version, f"{done} {state.path}", made=True)
     _say_what_comes_next(session, state)
 
 
@@ -111,7 +122,7 @@ def import_backups(
         report = state.import_backups(folder, dry_run=dry_run, progress=progress)
     output = session.output
     if output.json:
-        output.document(asdict(report))
+        output.document({"dry_run": dry_run} | asdict(report))
     else:
         for line in report.skipped:
             output.warn(f"left out: {line}")
@@ -172,12 +183,15 @@ def _tell(
     what: str,
     *,
     made: bool = False,
+    dry_run: bool = False,
 ) -> None:
+    """Says what became of a state, and which version of it that is; or, in a dry run, what would."""
     if session.output.json:
         of = None if version is None else documents.of_version(version)
-        session.output.document({"path": str(state.path), "made": made, "version": of})
+        document = {"path": str(state.path), "made": made, "version": of}
+        session.output.document({"dry_run": dry_run} | document)
         return
-    which = "" if version is None else f": version {version.serial} ({version.short_id})"
+    which = "" if version is None else f": {called(version)}"
     session.output.note(f"{what}{which}")
 
 

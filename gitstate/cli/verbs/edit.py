@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import sys
 from pathlib import Path
@@ -11,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gitstate import patch as patches
-from gitstate import pointer as pointers
 from gitstate.cli import options
 from gitstate.cli.changes import text_of
 from gitstate.cli.editor import Editing
 from gitstate.cli.place import PointerName, json_of, parts_of, put_at, value_at
 from gitstate.cli.proposal import propose, show
 from gitstate.cli.refusal import CONFLICT, USAGE, Refusal, document_of, status_of
-from gitstate.diff import MISSING, same
+from gitstate.diff import MISSING, find, same
 from gitstate.errors import StateValidationError
 
 if TYPE_CHECKING:
@@ -48,12 +46,12 @@ def edit(session: Session, /, pointer: str, **how: Any) -> None:
     with Editing(text_of(base) + "\n", session.output) as editing:
         new = _valid(session, editing, document, parts)
         if new is MISSING:
-            show(session, [], None)
+            show(session, [], None, dry_run=how["dry_run"])
             return
 
         def change(current: dict[str, Any]) -> Any:
             """Puts it there, if that is what was edited."""
-            if not same(_value(current, parts), base):
+            if not same(find(current, parts), base):
                 raise Refusal(
                     f"{pointer or 'the state'} was changed by somebody else meanwhile; theirs is there",
                     status=CONFLICT,
@@ -117,13 +115,6 @@ def _valid(session: Session, editing: Editing, document: dict[str, Any], parts: 
                 raise Refusal("nothing was changed", status=status, code="declined") from error
         else:
             return value
-    return MISSING
-
-
-def _value(document: dict[str, Any], parts: list[str]) -> Any:
-    """What is there; MISSING for nothing."""
-    with contextlib.suppress(LookupError):
-        return pointers.get(document, parts)
     return MISSING
 
 

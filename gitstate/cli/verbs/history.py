@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from gitstate import files
 from gitstate.cli import options, series, times
 from gitstate.cli.output import printable
 from gitstate.cli.refusal import USAGE, Refusal
+from gitstate.errors import StateWriteError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,9 +51,16 @@ class _Count(click.ParamType[int]):
 )
 @click.option("--plot", is_flag=True, help="Draw size and duration of the versions instead.")
 @click.option("--svg", metavar="FILE", help="Draw them into an SVG; - for the standard output.")
+@click.option("-f", "--force", is_flag=True, help="Replace an SVG that is there.")
 @click.pass_obj
 def history(
-    session: Session, /, limit: int | None, plot: bool, svg: str | None, **which: Any
+    session: Session,
+    /,
+    limit: int | None,
+    plot: bool,
+    svg: str | None,
+    force: bool,
+    **which: Any,
 ) -> None:
     """Show what was done, newest first: each commit, and each failure with its reason.
 
@@ -64,6 +75,8 @@ def history(
         gitstate history --svg history.svg -n all
     """  # noqa: D301  click's own mark for lines that stay as they are
     if plot or svg is not None:
+        if svg is not None:
+            _refuse_target(svg, force=force)
         _draw(session, _VERSIONS if limit is None else limit, svg, **which)
     else:
         _list(session, _LINES if limit is None else limit, **which)
@@ -153,12 +166,6 @@ def _draw(
             status=USAGE,
             code="usage",
         )
-    if svg not in (None, "-") and not svg.endswith(_SVG):
-        raise Refusal(
-            f"--svg writes to a file that is called *{_SVG}, or to -, not to {svg!r}",
-            status=USAGE,
-            code="usage",
-        )
     output = session.output
     points = series.read(session, limit or None, operation=operation, since=since)
     if svg is not None:
@@ -174,6 +181,24 @@ def _draw(
         output.note("there is no version of that kind to draw")
 
 
+def _refuse_target(svg: str, *, force: bool) -> None:
+    """Sees that nothing but a drawing is replaced, and that one only by whoever says so.
+
+    Raises:
+        Refusal: it would be.
+    """
+    if svg == "-":
+        return
+    if not svg.endswith(_SVG):
+        raise Refusal(
+            f"--svg writes to a file that is called *{_SVG}, or to -, not to {svg!r}",
+            status=USAGE,
+            code="usage",
+        )
+    if os.path.lexists(svg) and not force:
+        raise Refusal(f"{svg} is there already", code="exists", hint="--force replaces it")
+
+
 def _write_svg(session: Session, points: list[series.Point], target: str) -> None:
     from gitstate.cli.svg import drawing  # noqa: PLC0415  as above
 
@@ -181,8 +206,9 @@ def _write_svg(session: Session, points: list[series.Point], target: str) -> Non
     if target == "-":
         click.echo(text, nl=False)
         return
-    with open(target, "w", encoding="utf-8") as file:
-        file.write(text)
+    safe = "What was there is as it was."
+    with files.Refused(StateWriteError, "cannot write the drawing", Path(target), safe):
+        files.replace(Path(target), text.encode())
     if session.options.json:
         session.output.document({"path": target, **series.as_json(points)})
     session.output.note(f"drew {len(points)} versions: {target}")

@@ -58,14 +58,12 @@ def install(session: Session, /, name: str, folder: Path | None, dry_run: bool) 
     gitstate hooks install pre-receive /srv/git/state.git/hooks
     """
     where = _where(session, name) if folder is None else _given(folder)
-    output, hook = session.output, Path(os.path.abspath(where)) / name
-    standing = hooks.standing(name, where)
-    if not dry_run or standing == "another":
-        hook = hooks.install(name, where)
+    output, hook = session.output, hooks.install(name, where, dry_run=dry_run)
     if output.json:
-        output.document({"hook": name, "path": str(hook), "installed": not dry_run})
+        output.document({"dry_run": dry_run, "hook": name, "path": str(hook)})
     elif dry_run:
-        done = "is installed already" if standing == "installed" else "would be installed"
+        installed = hooks.standing(name, where) == "installed"
+        done = "is installed already" if installed else "would be installed"
         output.print(f"{name} {done}: {hook}")
     else:
         output.note(f"{name} is installed: {hook}")

@@ -5,42 +5,33 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
-from click.shell_completion import CompletionItem
 
 from gitstate.cli import documents, options, traffic
+from gitstate.cli.entries import line_of
+from gitstate.cli.place import Offered
 from gitstate.cli.progress import progress_bar
 from gitstate.cli.refusal import REMOTE, Refusal
 from gitstate.cli.session import STATE
-from gitstate.errors import StateError
 
 if TYPE_CHECKING:
+    from gitstate import PipelineState
     from gitstate.cli.session import Session
 
 _ORIGIN: Final = "origin"
 
 
-class RemoteName(click.ParamType[str]):
-    """The name of a remote, which the shell can complete."""
+class RemoteName(Offered):
+    """The name of a remote."""
 
     name = "name"
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """The remotes that begin so."""
-        session: Any = ctx.find_object(object)
-        with suppress(StateError, Refusal):
-            return [
-                CompletionItem(remote.name, help=remote.url)
-                for remote in session.state.remotes.list()
-                if remote.name.startswith(incomplete)
-            ]
-        return []
+    def offered(self, state: PipelineState, incomplete: str) -> dict[str, str | None]:
+        """The remotes, each with its URL."""
+        return {remote.name: remote.url for remote in state.remotes.list()}
 
 
 def _finite(context: click.Context, parameter: click.Parameter, value: float | None) -> Any:
@@ -98,7 +89,7 @@ def add(
             added = state.remotes.add(name, url, push=push, **given)
     output = session.output
     if output.json:
-        output.document({"remote": documents.of_settings(added), "added": not dry_run})
+        output.document({"dry_run": dry_run, "remote": documents.of_settings(added)})
         return
     if dry_run:
         output.print(f"{added.name} would be added, at {added.url}")
@@ -123,7 +114,7 @@ def remove(session: Session, /, name: str, dry_run: bool) -> None:
             state.remotes.remove(name)
     output = session.output
     if output.json:
-        output.document({"remote": documents.of_remote(status), "removed": not dry_run})
+        output.document({"dry_run": dry_run, "remote": documents.of_remote(status)})
         return
     what = (
         f"{name} {'would be' if dry_run else 'is'} forgotten, and nothing changed at {status.url}"
@@ -158,12 +149,11 @@ def push(session: Session, /, name: str, dry_run: bool) -> None:
     Nothing that it has is overwritten. A dry run asks nobody: it goes by the last contact.
     """
     if dry_run:
-        status = session.state.remote_status(name)
-        traffic.would(session, status, f"{traffic.versions(status.ahead)} would be sent to {name}")
+        traffic.would_push(session, session.state.remote_status(name))
         return
     with progress_bar(session) as progress:
         result = session.state.push(name, progress=progress)
-    traffic.show(session, result, "sent to", "has everything already")
+    traffic.show_push(session, result)
 
 
 @options.verb("pull")
@@ -178,14 +168,11 @@ def pull(session: Session, /, name: str, expect: str | None, dry_run: bool) -> N
     contact.
     """
     if dry_run:
-        status = session.state.remote_status(name)
-        traffic.would(
-            session, status, f"{traffic.versions(status.behind)} would be taken from {name}"
-        )
+        traffic.would_pull(session, session.state.remote_status(name))
         return
     with session.changing(expect) as state, progress_bar(session) as progress:
         result = state.pull(name, progress=progress)
-    traffic.show(session, result, "taken from", "has nothing new")
+    traffic.show_pull(session, result)
 
 
 @options.verb("clone")
@@ -241,7 +228,7 @@ def reroot(session: Session, /, expect: str | None, dry_run: bool, yes: bool) ->
         with session.changing(expect) as state:
             ids = state.reroot().ids
     if output.json:
-        output.document({"ids": dict(ids), "rerooted": bool(ids) and not dry_run})
+        output.document({"dry_run": dry_run, "ids": dict(ids)})
         return
     if not ids:
         output.note("nothing was pruned: every server takes this history as it is")
@@ -283,12 +270,12 @@ def _clone(session: Session, url: str, path: Path, place: Path, **given: Any) ->
         state = PipelineState.clone(url, path, progress=progress, **session.settings(), **given)
     with state:
         version, status = state.version("HEAD"), state.remote_status()
-    output, cloned = session.output, path == place
+    output, dry_run = session.output, path != place
     if output.json:
-        rows = {"path": str(place), "remote": documents.of_remote(status)}
-        output.document({**rows, "version": documents.of_version(version), "cloned": cloned})
-    elif cloned:
+        rows = {"dry_run": dry_run, "path": str(place), "remote": documents.of_remote(status)}
+        output.document({**rows, "version": documents.of_version(version)})
+    elif not dry_run:
         output.note(f"cloned to {place}; {status.url} is its remote {status.name}")
-        output.note(traffic.line_of(version))
+        output.note(line_of(version))
     else:
-        output.print(f"{status.url} would be cloned to {place}", traffic.line_of(version))
+        output.print(f"{status.url} would be cloned to {place}", line_of(version))

@@ -8,11 +8,12 @@ import click
 
 from gitstate import pointer as pointers
 from gitstate.cli import options
+from gitstate.cli.compare import Past
 from gitstate.cli.naming import VersionName, version_of
 from gitstate.cli.place import PointerName, nothing_at, parts_of
 from gitstate.cli.proposal import show
 from gitstate.cli.refusal import SCHEMA, Refusal
-from gitstate.diff import MISSING, Change, diff
+from gitstate.diff import MISSING, Change, diff, find
 from gitstate.errors import StateReadError, VersionNotFoundError
 
 if TYPE_CHECKING:
@@ -51,14 +52,14 @@ def restore(
         session.refuse_stale(expect)
         if parts:
             session.state.validate(after)
-        _show(session, before, after, None)
+        _show_plan(session, before, after)
         return
     with session.changing(expect) as state:
-        newest = state.version("HEAD")
-        state.restore_backup(target, pointer=pointer or None)
-        made = next(state.log(1, operation="restore"), newest)
-        current = made if made.serial > newest.serial else newest
-        _show(session, before, state.read(), current)
+        made = state.restore(target, pointer=pointer or None)
+        if made is None and before is None:
+            show(session, _put_back(after), None)
+        else:
+            _show(session, made)
 
 
 @options.verb("undo")
@@ -89,15 +90,13 @@ def _step(
     dry_run: bool,
 ) -> None:
     """An undo or a redo."""
-    before = _current(session.state)
     try:
         if dry_run:
             session.refuse_stale(expect)
-            _show(session, before, step(session.state, True).read(), None)
+            _show_plan(session, _current(session.state), step(session.state, True).read())
             return
         with session.changing(expect) as state:
-            made = step(state, False)
-            _show(session, before, made.read(), made)
+            _show(session, step(state, False))
     except VersionNotFoundError as error:
         if error.name not in {"undo", "redo"}:
             raise
@@ -118,16 +117,23 @@ def _current(state: PipelineState) -> dict[str, Any] | None:
         return None
 
 
-def _show(
-    session: Session, before: dict[str, Any] | None, after: dict[str, Any], version: Version | None
-) -> None:
-    """Shows what that changes, or, without a version, would."""
-    if before is not None:
-        show(session, diff(before, after), version)
-        return
-    if version is None:
+def _show(session: Session, made: Version | None) -> None:
+    """Shows what the version that was made has changed: what was there before it, somebody may have put there just then."""
+    found = None if made is None else Past(session.state).changes(made)
+    show(session, found or [], made)
+
+
+def _show_plan(session: Session, before: dict[str, Any] | None, after: dict[str, Any]) -> None:
+    """Shows what would be changed."""
+    if before is None:
         session.output.note("the state file is gone or damaged: all of it would be put back")
-    show(session, [Change("add", "", MISSING, after)], version)
+    found = _put_back(after) if before is None else diff(before, after)
+    show(session, found, None, dry_run=True)
+
+
+def _put_back(document: dict[str, Any]) -> list[Change]:
+    """What a restore changes of a state file that is gone, or holds no state."""
+    return [Change("add", "", MISSING, document)]
 
 
 def _with_part(document: dict[str, Any], target: Version, parts: list[str]) -> dict[str, Any]:
@@ -137,9 +143,9 @@ def _with_part(document: dict[str, Any], target: Version, parts: list[str]) -> d
         Refusal: neither has one there, or there is nothing that it could be put into.
     """
     then = target.read()
-    there = _value(then, parts)
+    there = find(then, parts)
     if there is MISSING:
-        if _value(document, parts) is MISSING:
+        if find(document, parts) is MISSING:
             nothing = nothing_at(then, parts)
             raise Refusal(
                 f"{nothing}, neither now nor in version {target.serial}",
@@ -159,10 +165,3 @@ def _with_part(document: dict[str, Any], target: Version, parts: list[str]) -> d
             hint=f"gitstate restore {target.short_id} {pointers.join(parts[:1])}",
         ) from error
     return document
-
-
-def _value(document: dict[str, Any], parts: list[str]) -> Any:
-    try:
-        return pointers.get(document, parts)
-    except LookupError:
-        return MISSING

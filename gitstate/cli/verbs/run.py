@@ -14,6 +14,7 @@ import click
 from gitstate import pointer as pointers
 from gitstate.cli import documents, options, times
 from gitstate.cli.child import Child, signal_of, status_without
+from gitstate.cli.entries import line_of
 from gitstate.cli.place import PointerName, parts_of, put_at
 from gitstate.cli.proposal import propose
 from gitstate.cli.refusal import USAGE, Refusal, document_of, status_of
@@ -211,6 +212,7 @@ def _record(session: Session, record: _Record, end: _End, subject: str) -> None:
     if output.json:
         version = None if txn.version is None else documents.of_version(txn.version)
         found = pointers.get(txn.data, parts_of(record.pointer))
-        output.beside({"pointer": record.pointer, "version": version, "record": found})
+        shown = {"pointer": record.pointer, "version": version, "record": found}
+        output.beside({"dry_run": False, **shown})
     elif txn.version is not None:
-        output.note(f"version {txn.version.serial} ({txn.version.short_id}) {txn.version.message}")
+        output.note(line_of(txn.version))

@@ -73,9 +73,9 @@ def unlock(session: Session, /, dry_run: bool, yes: bool) -> None:
     holder = state.unlock(dry_run=True)
     if holder is not None and not dry_run:
         session.confirm(f"Take the lock from {holder}, which is gone?", yes=yes)
-        holder = state.unlock()
+        holder = state.unlock(holder)
     if output.json:
-        output.document({"unlocked": documents.of_holder(holder)})
+        output.document({"dry_run": dry_run, "unlocked": documents.of_holder(holder)})
     elif holder is None:
         output.note("the lock is free: there is nothing to do")
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -71,7 +71,7 @@ def repair(session: Session, /, source: str | None, yes: bool, dry_run: bool) ->
     held all the while. It asks before it does without a clone, as what is lost then is not looked for again, and ends with
     1 where something is lost.
     """
-    state = session.here()
+    state, problems = session.here(), None
     if dry_run or source is None:
         with progress_bar(session) as progress:
             problems = state.verify(progress=progress).problems
@@ -86,7 +86,7 @@ def repair(session: Session, /, source: str | None, yes: bool, dry_run: bool) ->
             report = state.repair(source)
     except ValueError as error:
         raise Refusal(str(error), status=USAGE, code="usage") from error
-    _show_repair(session, report)
+    _show_repair(session, problems, report)
 
 
 @options.verb("prune")
@@ -124,7 +124,7 @@ def checkpoint(session: Session, /) -> None:
     with session.state as state:
         state.checkpoint()
     if session.output.json:
-        session.output.document({"path": str(state.path)})
+        session.output.document({"dry_run": False, "path": str(state.path)})
     session.output.note("the history is packed, the journal empty")
 
 
@@ -145,7 +145,9 @@ def _line(text: str, color: str) -> Text:
 def _show_what_is_wrong(session: Session, problems: tuple[str, ...]) -> None:
     output = session.output
     if output.json:
-        output.document({"problems": list(problems)})
+        nothing: dict[str, Any] = {"mended": [], "quarantined": [], "lost": []}
+        found = {"ok": not problems, "problems": list(problems)}
+        output.document({"dry_run": True, **found, **nothing})
         return
     output.print(*_shown(session, problems))
     if problems:
@@ -154,15 +156,16 @@ def _show_what_is_wrong(session: Session, problems: tuple[str, ...]) -> None:
         output.note(f"nothing is wrong with {session.state.path}")
 
 
-def _show_repair(session: Session, report: RepairReport) -> None:
-    """Shows what was done.
+def _show_repair(session: Session, problems: tuple[str, ...] | None, report: RepairReport) -> None:
+    """Shows what was done about those problems, None where nobody has looked.
 
     Raises:
         Refusal: something is lost.
     """
     output = session.output
     if output.json:
-        output.document({"ok": report.ok, **asdict(report)})
+        found = {"ok": report.ok, "problems": problems}
+        output.document({"dry_run": False, **found, **asdict(report)})
     else:
         output.print(*(_line(f"mended  {each}", "green") for each in report.mended))
         output.print(*(_line(f"kept    {each}", "yellow") for each in report.quarantined))
@@ -196,7 +199,8 @@ def _show_prune(session: Session, report: PruneReport, *, dry_run: bool) -> None
         ends = (
             {"first": numbers[0], "last": numbers[-1]} if numbers else {"first": None, "last": None}
         )
-        output.document(ends | {"kept": report.kept, "held": report.held, "freed": report.freed})
+        rest = {"kept": report.kept, "held": report.held, "freed": report.freed}
+        output.document({"dry_run": dry_run} | ends | rest)
         return
     if dry_run:
         output.print(f"{_which(report)} would be forgotten")
