@@ -1,6 +1,7 @@
 """The command line as a whole: what it finds, what it says and where, what it ends with."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -190,6 +191,74 @@ def test_an_output_that_cannot_be_written_is_told(folder):
 
     assert done.returncode == 1
     assert done.stderr == "error: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_a_standard_stream_that_is_closed_is_as_one_that_goes_nowhere(closed, folder):
+    hook = folder / ".pipeline" / "hooks" / "post-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho noise\necho noise >&2\n")
+    hook.chmod(0o755)
+
+    def status(*arguments: str) -> int:
+        done = subprocess.run(
+            f"{shlex.join([*COMMAND, *arguments])} {closed}",
+            shell=True,
+            check=False,
+            cwd=folder,
+            env=environment(),
+            capture_output=True,
+            text=True,
+        )
+        assert "Traceback" not in done.stderr
+        return done.returncode
+
+    assert status("set", "/phase1/status", '"failed"') == 0
+    assert status("get") == status("status") == 0
+    assert status("nonsense") == 2
+    state = PipelineState(folder / "pipeline.json")
+    assert state.read()["phase1"]["status"] == "failed"
+    assert not state.verify().problems
+
+
+def test_what_the_system_refuses_is_not_blamed_on_the_output(folder):
+    nowhere = {"TMPDIR": "/nowhere", "EDITOR": "true"}
+    code = (
+        "import tempfile; tempfile._candidate_tempdir_list = lambda: ['/nowhere'];"
+        "from gitstate.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "edit"],
+        check=False,
+        cwd=folder,
+        env=environment(**nowhere),
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: the system refused: No usable temporary directory found in ['/nowhere']\n"
+    )
+
+
+@pytest.mark.parametrize("module", ["gitstate.cli", "click", "gitstate.cli.app", "gitstate.state"])
+def test_ctrl_c_while_it_starts_is_status_130_and_no_traceback(module, folder, tmp_path_factory):
+    early = tmp_path_factory.mktemp("early")
+    (early / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting)\n"
+    )
+    path = os.pathsep.join([str(early), environment()["PYTHONPATH"]])
+    done = run("get", cwd=folder, check=False, env={"PYTHONPATH": path})
+
+    assert done.status == 130
+    assert done.out == ""
+    assert done.err in ("", "interrupted\n")
 
 
 def test_ctrl_c_while_it_waits_for_the_lock_is_status_130_and_changes_nothing(folder):

@@ -5,6 +5,8 @@ What a state or a message holds is a stranger's: no control character of it reac
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import logging
 import os
@@ -38,6 +40,48 @@ def as_json(value: Any, *, indent: int | None = None) -> str:
     """The value as JSON that can be shown: each control character as the escape that JSON has for it."""
     text = json.dumps(value, indent=indent, ensure_ascii=not _is_utf8())
     return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+class UnwritableError(Exception):
+    """The standard output takes nothing: the disk behind it is full, say."""
+
+
+class _Stdout(io.TextIOWrapper):
+    """The standard output, whose errors are told from those of other files."""
+
+    def write(self, text: str) -> int:
+        """Writes as any stream."""
+        with _telling():
+            return super().write(text)
+
+    def flush(self) -> None:
+        """Flushes as any stream."""
+        with _telling():
+            super().flush()
+
+
+@contextlib.contextmanager
+def _telling() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UnwritableError(f"the output cannot be written: {error.strerror or error}") from error
+
+
+def take_output() -> None:
+    """Has the standard output tell its errors, and buffered even with PYTHONUNBUFFERED.
+
+    With that a write to a pipe may be cut short, without a word.
+    """
+    there = sys.stdout
+    if isinstance(there, io.TextIOWrapper):
+        encoding, on_terminal = there.encoding, there.isatty()
+        buffer: Any = there.detach()
+        if isinstance(buffer, io.RawIOBase):
+            buffer = io.BufferedWriter(buffer)
+        sys.stdout = _Stdout(buffer, encoding, line_buffering=on_terminal)
 
 
 class Output:
