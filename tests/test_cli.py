@@ -152,6 +152,55 @@ def test_a_change_against_the_schema_is_status_14_and_names_the_place(folder):
     run("--schema", "none", "set", "/phase1", '"done"', cwd=folder)
 
 
+CHANGES = {
+    "set": ["set", "/a", "1"],
+    "unset": ["unset", "/phase1/status"],
+    "apply": ["apply", "patch.json"],
+    "edit": ["edit"],
+    "run": ["run", "true"],
+    "restore": ["restore", "1"],
+    "undo": ["undo"],
+    "redo": ["redo"],
+    "backup": ["backup", "name"],
+    "pull": ["pull"],
+    "reroot": ["reroot"],
+    "remote add": ["remote", "add", "there", "server.git"],
+    "remote remove": ["remote", "remove", "origin"],
+    "import": ["import"],
+    "delete": ["backup", "--delete", "first"],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_dry_run_refuses_what_the_run_does_where_another_version_is_expected(change, folder):
+    (folder / "patch.json").write_text("{}")
+    (folder / ".pipeline" / "backups").mkdir()
+    old = folder / ".pipeline" / "backups" / "pipeline_20250301_120000_000000.json.bak"
+    old.write_text("{}")
+    with PipelineState(folder / "pipeline.json") as state:
+        state.create_backup("first")
+        state.remotes.add("origin", folder / "server.git")
+    file = folder / "pipeline.json"
+    file.write_text(file.read_text() + "\n")
+
+    def said(*how: str) -> str:
+        end = 1 if change[0] == "run" else len(change)  # what follows is the command's
+        line = [*change[:end], "--expect", "3", *how, *change[end:]]
+        return refused(13, *line, cwd=folder, EDITOR="true")
+
+    assert "the state file holds something else" in said("--dry-run")
+    if change not in (["reroot"], ["pull"]):  # there is nothing to do; nobody is there
+        assert said() == said("--dry-run")
+
+
+@pytest.mark.parametrize("how", [[], ["--dry-run"]])
+def test_a_version_that_is_expected_and_was_pruned_meanwhile_is_stale(how, folder):
+    with PipelineState(folder / "pipeline.json", max_backups=0) as state:
+        state.prune()
+
+    assert "pruned" in refused(13, "set", "/a", "1", "--expect", "1", *how, cwd=folder)
+
+
 def test_a_lock_that_somebody_holds_is_status_11_and_names_them(folder):
     with PipelineState(folder / "pipeline.json").transaction(operation="long work"):
         said = refused(11, "--lock-timeout", "0", "set", "/a", "1", cwd=folder)

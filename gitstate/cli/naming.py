@@ -17,7 +17,7 @@ from click.shell_completion import CompletionItem
 from gitstate.cli.place import PointerName
 from gitstate.cli.refusal import USAGE, Refusal, meant
 from gitstate.cli.times import moment
-from gitstate.errors import StateError, VersionNotFoundError
+from gitstate.errors import StateError, VersionNotFoundError, VersionPrunedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +58,8 @@ def version_of(state: PipelineState, name: str) -> Version:
                 code=error.code,
                 hint="the first change makes one, and gitstate backup of the file as it is",
             ) from error
-        hint = None if error.candidates else meant(match["base"], _names(state))
+        known = error.candidates or isinstance(error, VersionPrunedError)
+        hint = None if known else meant(match["base"], _names(state))
         if hint is None:
             raise
         raise Refusal(str(error), code=error.code, hint=hint) from error
@@ -83,7 +84,11 @@ def range_of(names: Sequence[str]) -> tuple[str, str | None]:
 
 
 def apart(names: Sequence[str]) -> tuple[list[str], str]:
-    """Versions and pointer, which begins with a slash."""
+    """Versions and pointer, which begins with a slash.
+
+    Raises:
+        Refusal: there are several pointers.
+    """
     pointers = [name for name in names if name.startswith("/") or not name]
     if len(pointers) > 1:
         raise Refusal(f"one pointer will do, not {len(pointers)}", status=USAGE, code="usage")

@@ -13,6 +13,7 @@ from gitstate.cli.naming import version_of
 from gitstate.cli.options import Options
 from gitstate.cli.output import Output
 from gitstate.cli.refusal import CONFLICT, NO_STATE, USAGE, Refusal
+from gitstate.errors import VersionPrunedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,31 +54,38 @@ class Session:
         With `expect` every change is refused unless the newest version goes by that name.
 
         Raises:
-            Refusal: there is none.
+            Refusal: there is none; or the version that is expected is pruned.
+            StateError: there is no such version, or the history is damaged; behind the block, as `PipelineState.close`.
         """
-        state = self.state
-        if expect is not None:
-            state = state.expecting(version_of(self.state, expect))
-        with state:
+        with self.expecting(self.state, expect) as state:
             yield state
+
+    def expecting(self, state: PipelineState, expect: str | None) -> PipelineState:
+        """A handle that changes `state` only while its newest version goes by the name `expect`, if there is one.
+
+        Raises:
+            Refusal: that version is pruned.
+            StateError: there is no such version, or the history is damaged.
+        """
+        if expect is None:
+            return state
+        try:
+            return state.expecting(version_of(state, expect))
+        except VersionPrunedError as error:
+            raise Refusal(
+                f"version {expect} was expected, and is pruned by now",
+                status=CONFLICT,
+                code="stale",
+                hint="gitstate log -n 3 shows what is there instead",
+            ) from error
 
     def refuse_stale(self, expect: str | None) -> None:
         """What `changing` would refuse, for those that only say what they would do.
 
         Raises:
-            Refusal: the newest version does not go by the name `expect`.
+            Refusal, StateError: as any change in the block.
         """
-        if expect is None:
-            return
-        expected, newest = version_of(self.state, expect), version_of(self.state, "HEAD")
-        if expected.id != newest.id:
-            raise Refusal(
-                f"version {expected.serial} ({expected.short_id}) was expected, and the newest is {newest.serial}"
-                f" ({newest.short_id})",
-                status=CONFLICT,
-                code="stale",
-                hint="gitstate log -n 3 shows what came between",
-            )
+        self.expecting(self.state, expect).check_expected()
 
     def here(self) -> PipelineState:
         """The state that there is; where there is none, the one that would be at `place`."""

@@ -89,10 +89,16 @@ def init(
 @options.verb("import")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False), required=False)
 @max_backups
+@options.expect
 @options.dry_run
 @click.pass_obj
 def import_backups(
-    session: Session, /, folder: str | None, max_backups: list[int | None] | None, dry_run: bool
+    session: Session,
+    /,
+    folder: str | None,
+    max_backups: list[int | None] | None,
+    expect: str | None,
+    dry_run: bool,
 ) -> None:
     """Take in the backups that another state manager has left in FOLDER.
 
@@ -107,6 +113,9 @@ def import_backups(
     state = _made(session, session.here().path, max_backups)
     if max_backups is None and next(state.log(1), None) is None:
         _refuse_to_forget(state, folder)
+    state = session.expecting(state, expect)
+    if dry_run:
+        state.check_expected()
     with state, progress_bar(session) as progress:
         report = state.import_backups(folder, dry_run=dry_run, progress=progress)
     output = session.output

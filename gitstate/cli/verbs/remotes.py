@@ -78,10 +78,11 @@ def list_remotes(session: Session, /) -> None:
     help="auto: it gets each version soon after its commit.",
 )
 @_timeout
+@options.expect
 @options.dry_run
 @click.pass_obj
 def add(
-    session: Session, /, name: str, url: str, *, push: Any, timeout: float | None, dry_run: bool
+    session: Session, /, name: str, url: str, timeout: float | None, push: Any, **how: Any
 ) -> None:
     r"""Add the Git repository at URL, which is to get the history, or has it, as NAME.
 
@@ -91,10 +92,12 @@ def add(
     gitstate remote add origin user@host:state.git --push auto
     """
     given: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
+    expect, dry_run = how["expect"], how["dry_run"]
     if dry_run:
+        session.refuse_stale(expect)
         added = session.state.remotes.add(name, url, push=push, dry_run=True, **given)
     else:
-        with session.changing() as state:
+        with session.changing(expect) as state:
             added = state.remotes.add(name, url, push=push, **given)
     output = session.output
     if output.json:
@@ -110,16 +113,19 @@ def add(
 
 @options.verb("remove")
 @click.argument("name", type=RemoteName())
+@options.expect
 @options.dry_run
 @click.pass_obj
-def remove(session: Session, /, name: str, dry_run: bool) -> None:
+def remove(session: Session, /, name: str, expect: str | None, dry_run: bool) -> None:
     """Forget the remote NAME. Over there nothing is changed.
 
     Versions that it lacks are not kept for it any longer: those older than the window go with the next prune.
     """
     status = session.state.remote_status(name)
-    if not dry_run:
-        with session.changing() as state:
+    if dry_run:
+        session.refuse_stale(expect)
+    else:
+        with session.changing(expect) as state:
             state.remotes.remove(name)
     output = session.output
     if output.json:
@@ -178,6 +184,7 @@ def pull(session: Session, /, name: str, expect: str | None, dry_run: bool) -> N
     contact.
     """
     if dry_run:
+        session.refuse_stale(expect)
         status = session.state.remote_status(name)
         traffic.would(
             session, status, f"{traffic.versions(status.behind)} would be taken from {name}"
@@ -232,6 +239,8 @@ def reroot(session: Session, /, expect: str | None, dry_run: bool, yes: bool) ->
     hashes take no push any more, and clones of them no pull.
     """
     output = session.output
+    if dry_run:
+        session.refuse_stale(expect)
     ids = session.state.reroot(dry_run=True).ids
     if ids and not dry_run:
         session.confirm(
