@@ -12,6 +12,7 @@ from command import COMMAND, environment, refused, run
 
 from gitstate import PipelineState
 from gitstate.cli.app import APP, VERBS
+from gitstate.cli.session import Session
 
 
 @pytest.fixture
@@ -85,9 +86,55 @@ def test_a_state_is_named(how, folder, tmp_path_factory):
     assert run(*arguments[how], cwd=elsewhere, env=variables).out == '"success"\n'
 
 
+@pytest.mark.parametrize(
+    ("told", "place"),
+    [
+        ("new", "new/pipeline.json"),
+        ("new/deeper", "new/deeper/pipeline.json"),
+        ("new.json", "new.json"),
+        ("new.d/", "new.d/pipeline.json"),
+        ("there.d", "there.d/pipeline.json"),
+        ("there.d/", "there.d/pipeline.json"),
+        ("plain", "plain"),
+        ("gone", "gone"),
+        ("dangling", "dangling"),
+        (".", "pipeline.json"),
+    ],
+)
+def test_a_file_that_is_named_is_the_same_to_all_who_are_told_it(
+    told, place, tmp_path, monkeypatch
+):
+    (tmp_path / "there.d").mkdir()
+    (tmp_path / "plain").write_text("{}")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    with PipelineState(tmp_path / "gone") as state:
+        state.write({})
+    (tmp_path / "gone").unlink()
+    monkeypatch.chdir(tmp_path)
+
+    session = Session()
+    assert session.place(told) == Path(place)
+    session.options.state = told
+    assert session.place() == Path(place)
+
+
+def test_a_new_state_is_where_it_is_looked_for(tmp_path):
+    run("-C", "new/deeper", "init", cwd=tmp_path)
+    assert (tmp_path / "new" / "deeper" / "pipeline.json").is_file()
+    run("-C", "new/deeper", "set", "/a", "1", cwd=tmp_path)
+
+    run("-C", "new/deeper", "export", "--bundle", "HEAD", tmp_path / "all.bundle", cwd=tmp_path)
+    (tmp_path / "state").write_text("mine")
+    for how in ([], ["--dry-run"]):
+        said = refused(16, "clone", "all.bundle", "state", *how, cwd=tmp_path)
+        assert "there is a state already" in said
+    assert (tmp_path / "state").read_text() == "mine"
+
+
 def test_where_there_is_no_state_it_says_how_to_make_one(tmp_path):
     assert "gitstate init" in refused(10, "get", cwd=tmp_path)
     assert "-C other.json init" in refused(10, "-C", "other.json", "get", cwd=tmp_path)
+    assert "-C 'my own.json' init" in refused(10, "-C", "my own.json", "get", cwd=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -54,7 +54,7 @@ def test_init_takes_a_file_in_as_it_is_and_makes_a_folder(tmp_path):
     assert done.document["version"]["serial"] == 1
     assert "at /phase1" in json.loads(done.err)["warning"]
 
-    assert "gitstate -C new/pipeline.json" in run("init", "new", cwd=tmp_path).err
+    assert "gitstate -C new set" in run("init", "new", cwd=tmp_path).err
     assert PipelineState(tmp_path / "new" / "pipeline.json").read() == {}
 
 

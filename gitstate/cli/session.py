@@ -7,6 +7,7 @@ import os
 import sys
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
 from gitstate.cli.naming import version_of
@@ -94,10 +95,10 @@ class Session:
         except Refusal:
             return self.made(self.place())
 
-    def place(self) -> Path:
-        """Where a new state is to be."""
-        told = self.options.state
-        return Path(STATE) if told is None else _file(told)
+    def place(self, file: str | None = None) -> Path:
+        """Where a new state is to be: `file` if that is given, else what the options of this run say."""
+        told = self.options.state if file is None else file
+        return Path(STATE) if told is None else place_of(told)
 
     def made(self, path: Path, **given: Any) -> PipelineState:
         """A handle on the state file at `path`, by the options of this run and what else the constructor is `given`."""
@@ -140,7 +141,7 @@ class Session:
 
     def _found(self) -> Path:
         if self.options.state is not None:
-            path = _file(self.options.state)
+            path = place_of(self.options.state)
             if not _is_state(path):
                 raise _none(f"there is no state at {path}", path)
             return path
@@ -174,9 +175,14 @@ class Session:
             sys.path.pop(0)
 
 
-def _file(told: str) -> Path:
+def place_of(told: str) -> Path:
+    """The state file that is meant by `told`, its own name or that of the folder which it is in, or is to be in.
+
+    What is not there yet is a folder if it has no ending, or a slash behind it.
+    """
     path = Path(told)
-    return path / STATE if path.is_dir() else path
+    is_file = path.suffix or os.path.lexists(path) or _is_state(path)
+    return path / STATE if told.endswith(os.sep) or path.is_dir() or not is_file else path
 
 
 def _is_state(path: Path) -> bool:
@@ -188,7 +194,7 @@ def _is_state(path: Path) -> bool:
 
 
 def _none(message: str, path: Path) -> Refusal:
-    where = "" if path == Path(STATE) else f"-C {path} "
+    where = "" if path == Path(STATE) else f"-C {quote(os.fspath(path))} "
     return Refusal(
         message, status=NO_STATE, code="no-state", hint=f"gitstate {where}init makes one"
     )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
-from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +12,12 @@ from gitstate.cli import documents, options
 from gitstate.cli.output import counted
 from gitstate.cli.progress import progress_bar
 from gitstate.cli.refusal import USAGE, Refusal, status_of
-from gitstate.cli.session import STATE
 from gitstate.errors import StateReadError, StateValidationError
 from gitstate.layout import DEFAULT_MAX_BACKUPS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gitstate import ImportReport, PipelineState, Version
     from gitstate.cli.session import Session
 
@@ -60,10 +59,7 @@ def init(
     FILE is pipeline.json unless given; a name without a suffix is that of a folder for it. Where there is a history already,
     nothing is changed.
     """
-    if file is not None:
-        folder = file.endswith(os.sep) or not (Path(file).suffix or Path(file).exists())
-        session.options.state = os.path.join(file, STATE) if folder else file
-    state = _made(session, session.place(), max_backups)
+    state = _made(session, session.place(file), max_backups)
     newest = next(state.log(1), None)
     if newest is not None:
         _tell(session, state, newest, f"{state.path} has a history already, nothing was changed")
@@ -83,7 +79,7 @@ def init(
         else:
             version = state.write({}, validate=False, operation="init", message="init")
     _tell(session, state, version, f"{'took in' if there else 'made'} {state.path}", made=True)
-    _say_what_comes_next(session, state)
+    _say_what_comes_next(session, state, file or session.options.state)
 
 
 @options.verb("import")
@@ -190,7 +186,7 @@ def _tell(
     session.output.note(f"{what}{which}")
 
 
-def _say_what_comes_next(session: Session, state: PipelineState) -> None:
+def _say_what_comes_next(session: Session, state: PipelineState, told: str | None) -> None:
     path, note = state.path, session.output.note
     git = next((folder for folder in path.parents if (folder / ".git").exists()), None)
     if git is not None:
@@ -198,7 +194,6 @@ def _say_what_comes_next(session: Session, state: PipelineState) -> None:
             f"{git} is a Git repository, which does not see the history in .pipeline/: commit {path.name} there, or"
             f" ignore it, as you like; ignore {path.name}.lock"
         )
-    told = session.options.state
     command = "gitstate" if told is None else f"gitstate -C {quote(told)}"
     note(f"{command} set -p /phase1/status '\"running\"' changes it, {command} status shows it")
 

@@ -15,7 +15,6 @@ from click.shell_completion import CompletionItem
 from gitstate.cli import documents, options, traffic
 from gitstate.cli.progress import progress_bar
 from gitstate.cli.refusal import REMOTE, Refusal
-from gitstate.cli.session import STATE
 from gitstate.errors import StateError
 
 if TYPE_CHECKING:
@@ -209,9 +208,7 @@ def clone(
     FILE is where it is to be, called as it is there: pipeline.json here unless given. A folder will do; so is taken
     what has no ending. A dry run fetches and checks everything, and keeps nothing.
     """
-    if file is not None:
-        session.options.state = file if Path(file).suffix else os.path.join(file, STATE)
-    place = session.place()
+    place = session.place(file)
     given: dict[str, Any] = {} if timeout is None else {"remote_timeout": timeout}
     if not dry_run:
         _clone(session, url, place, place, **given)
