@@ -81,16 +81,16 @@ def put_at(document: Any, parts: list[str], value: Any, *, parents: bool = False
         raise missing from error
 
 
-def value_of(text: str) -> Any:
-    """The JSON value that was typed; of `-` the one on the standard input.
+def value_of(text: str, *, allow_nan: bool = False) -> Any:
+    """The JSON value that was typed; of `-` the one on the standard input; with `allow_nan` NaN and infinities pass.
 
     Raises:
         Refusal: it is not JSON; says how a string is written.
     """
     if text == "-":
-        return json_of(sys.stdin.buffer.read(), "the standard input")
+        return json_of(sys.stdin.buffer.read(), "the standard input", allow_nan=allow_nan)
     try:
-        return json_of(text.encode("utf-8", "surrogateescape"), repr(text))
+        return json_of(text.encode("utf-8", "surrogateescape"), repr(text), allow_nan=allow_nan)
     except Refusal as error:
         if text.lstrip().startswith(("{", "[", '"')):
             raise  # what is wrong with it helps more
@@ -102,8 +102,8 @@ def value_of(text: str) -> Any:
         ) from error
 
 
-def json_of(content: bytes, what: str) -> Any:
-    """The JSON value in `content`; `what` it is called in a message.
+def json_of(content: bytes, what: str, *, allow_nan: bool = False) -> Any:
+    """The JSON value in `content`; `what` it is called in a message; with `allow_nan` NaN and infinities pass.
 
     Raises:
         Refusal: it is not JSON, with its keys told apart.
@@ -112,9 +112,9 @@ def json_of(content: bytes, what: str) -> Any:
 
     try:
         if content.lstrip().startswith(b"{"):
-            return codec.decode_foreign(content)
+            return codec.decode_foreign(content, allow_nan=allow_nan)
         # The decoder takes objects alone, which a value need not be.
-        found = codec.decode_foreign(b'{"value":' + content + b"\n}")
+        found = codec.decode_foreign(b'{"value":' + content + b"\n}", allow_nan=allow_nan)
         if len(found) == 1:
             return found["value"]
         cause, why = None, "something follows the value"

@@ -52,7 +52,7 @@ def set_value(
     A number puts it over an item of an array, - at its end: /chunks/-
     """
     parts = parts_of(pointer)
-    new = value if string else value_of(value)
+    new = value if string else value_of(value, allow_nan=session.options.allow_nan)
 
     def change(document: dict[str, Any]) -> Any:
         """Puts it there."""
