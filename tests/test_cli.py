@@ -199,6 +199,30 @@ def test_a_change_against_the_schema_is_status_14_and_names_the_place(folder):
     run("--schema", "none", "set", "/phase1", '"done"', cwd=folder)
 
 
+def test_a_schema_whose_module_ends_the_process_is_wrong_usage(folder):
+    (folder / "ends.py").write_text("raise SystemExit(0)")
+
+    assert "SystemExit: 0" in refused(2, "--schema", "ends:Model", "set", "/a", "1", cwd=folder)
+
+
+def test_a_state_with_nan_is_not_called_damaged_and_is_read_by_those_who_let_it_pass(tmp_path):
+    with PipelineState(tmp_path / "pipeline.json", allow_nan=True) as state:
+        state.write({"loss": float("nan")})
+
+    for verb in (["get"], ["get", "--at", "1"]):
+        assert "--allow-nan" in refused(15, *verb, cwd=tmp_path)
+    assert run("--allow-nan", "get", "/loss", cwd=tmp_path).out == "NaN\n"
+    assert run("get", "/loss", cwd=tmp_path, env={"GITSTATE_ALLOW_NAN": "1"}).out == "NaN\n"
+    run("set", "--allow-nan", "--", "/least", "-Infinity", cwd=tmp_path)
+    run("apply", "-", "--allow-nan", cwd=tmp_path, given='{"most": Infinity}')
+    editor = {"EDITOR": "sed -i s/NaN/7.5/"}
+    run("edit", "--allow-nan", cwd=tmp_path, env=editor)
+    assert state.read() == {"loss": 7.5, "least": float("-inf"), "most": float("inf")}
+    assert "is not JSON" in refused(2, "set", "/loss", "NaN", cwd=tmp_path)
+    (tmp_path / "pipeline.json").write_text("{")
+    assert "restore HEAD" in refused(15, "--allow-nan", "get", cwd=tmp_path)
+
+
 CHANGES = {
     "set": ["set", "/a", "1"],
     "unset": ["unset", "/phase1/status"],

@@ -117,6 +117,8 @@ class Session:
             given["timeout"] = self.options.lock_timeout
         if self.options.schema != "default":
             given["schema"] = self._schema()
+        if self.options.allow_nan:
+            given["allow_nan"] = True
         return given
 
     def confirm(self, question: str, *, yes: bool) -> None:
@@ -167,7 +169,7 @@ class Session:
         sys.path.insert(0, os.getcwd())  # as `python -m` does
         try:
             return getattr(import_module(module), model)
-        except Exception as error:  # a stranger's module may raise anything
+        except (Exception, SystemExit) as error:  # a stranger's module may raise anything
             raise Refusal(
                 f"--schema {name}: {type(error).__name__}: {error}", status=USAGE, code="usage"
             ) from error
