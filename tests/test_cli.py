@@ -64,6 +64,21 @@ def test_every_verb_is_there_and_says_what_it_does(name):
     assert "--json" in shown or hasattr(command, "commands")
 
 
+def test_a_letter_means_the_same_wherever_it_is():
+    context = APP.make_context("gitstate", [], resilient_parsing=True)
+    commands = [APP.get_command(context, name) for verbs in VERBS.values() for name in verbs]
+    commands += [each for one in commands for each in getattr(one, "commands", {}).values()]
+    meant: dict[str, set[str]] = {}
+    for command in commands:
+        for parameter in command.params:
+            letters = [name for name in parameter.opts if len(name) == 2]
+            for letter in letters:
+                meant.setdefault(letter, set()).update({*parameter.opts} - {*letters})
+
+    several = {letter: names for letter, names in meant.items() if len(names) > 1}
+    assert several == {"-p": {"--parents", "--patch"}}  # set makes something, log shows something
+
+
 def test_a_state_is_found_from_a_folder_below_it(folder):
     below = folder / "a" / "b"
     below.mkdir(parents=True)
@@ -416,15 +431,17 @@ def test_nothing_of_a_state_takes_hold_of_the_terminal(folder):
 
 def test_what_python_warns_of_is_a_line_as_any_other(folder):
     settings = {"PYTHONWARNINGS": "default"}
-    done = run("set", "/phase1/status", '"odd"', "-n", cwd=folder, env=settings)
+    done = run("set", "/phase1/status", '"odd"', "--dry-run", cwd=folder, env=settings)
 
     assert done.err.startswith("warning: unknown status 'odd' at /phase1/status")
     assert len(done.err.splitlines()) == 1
 
 
 def test_colours_are_for_terminals_and_for_those_who_ask(folder):
-    plain = run("set", "/phase1/status", '"failed"', "-n", cwd=folder).out
-    colored = run("--color", "always", "set", "/phase1/status", '"failed"', "-n", cwd=folder).out
+    plain = run("set", "/phase1/status", '"failed"', "--dry-run", cwd=folder).out
+    colored = run(
+        "--color", "always", "set", "/phase1/status", '"failed"', "--dry-run", cwd=folder
+    ).out
 
     assert "\x1b[" not in plain
     assert "\x1b[" in colored

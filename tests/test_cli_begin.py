@@ -25,7 +25,7 @@ def left(tmp_path: Path) -> Path:
 
 def test_init_makes_a_state_once_and_says_what_comes_next(tmp_path):
     (tmp_path / ".git").mkdir()
-    tried = run("init", "-n", cwd=tmp_path)
+    tried = run("init", "--dry-run", cwd=tmp_path)
     assert "would be made" in tried.err
     assert [each.name for each in tmp_path.iterdir()] == [".git"]
 
@@ -72,7 +72,7 @@ def test_what_is_no_state_is_left_as_it_is(tmp_path):
 def test_backups_of_another_state_manager_begin_a_history(left):
     before = set(left.rglob("*"))
     assert "gitstate import begins it" in refused(1, "init", cwd=left)
-    tried = run("import", "-n", cwd=left)
+    tried = run("import", "--dry-run", cwd=left)
     assert "2 versions and 1 line of the audit trail would be taken in" in tried.err
     assert "warning: left out: " in tried.err
     assert set(left.rglob("*")) == before

@@ -55,7 +55,7 @@ def test_repair_takes_from_a_clone_what_is_lost_here(folder):
     shutil.copytree(folder / ".pipeline" / "repo", folder / "clone")
     damage(folder)
 
-    assert "a pack is damaged" in run("repair", "-n", cwd=folder).out
+    assert "a pack is damaged" in run("repair", "--dry-run", cwd=folder).out
     assert "--yes" in refused(2, "repair", cwd=folder)
     assert not (folder / ".pipeline" / "quarantine").exists()
 
@@ -85,7 +85,7 @@ def test_a_repair_of_nothing_is_no_success(tmp_path):
 
 
 def test_prune_asks_before_it_forgets_and_a_dry_run_changes_nothing(folder):
-    assert run("prune", "--keep", "1", "-n", cwd=folder).out == (
+    assert run("prune", "--keep", "1", "--dry-run", cwd=folder).out == (
         "versions 1 to 3 but for second would be forgotten\n"
     )
     assert "--yes" in refused(2, "prune", "--keep", "1", cwd=folder)

@@ -178,5 +178,5 @@ message = _option("-m", "--message", metavar="TEXT", help="The message of the ne
 expect = _option(
     "--expect", metavar="VERSION", help="Refuse (13) unless that is the newest version."
 )
-dry_run = _option("-n", "--dry-run", is_flag=True, help="Say what would be done, change nothing.")
+dry_run = _option("--dry-run", is_flag=True, help="Say what would be done, change nothing.")
 yes = _option("-y", "--yes", is_flag=True, help="Ask nothing.")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @options.verb("run", context_settings={"allow_interspersed_args": False})
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option(
-    "--at",
+    "--under",
     metavar="POINTER",
     type=PointerName(),
     help="Where it is recorded; /runs/PROGRAM unless given.",
@@ -39,14 +39,14 @@ def run(
     session: Session,
     /,
     command: tuple[str, ...],
-    at: str | None,
+    under: str | None,
     message: str | None,
     **how: Any,
 ) -> None:
     """Run COMMAND and record how it went.
 
     \b
-      gitstate run --at /phase4 -- python speak.py
+      gitstate run --under /phase4 -- python speak.py
       gitstate run -- make all
 
     One version says that it is running, another how it ended: status (success or failed), timestamps (start, end, and
@@ -59,7 +59,7 @@ def run(
     standard error: the output is the command's.
     """  # noqa: D301  what click has for a paragraph that stays as it is
     program = os.path.basename(command[0])
-    record = _Record(program, at)
+    record = _Record(program, under)
     subject = message or f"run {program}"
     if how["dry_run"]:
         propose(session, record.begin, operation="run", **how)
@@ -101,9 +101,9 @@ class _End(NamedTuple):
 class _Record:
     """The record of one run, at its place in a document."""
 
-    def __init__(self, program: str, at: str | None) -> None:
+    def __init__(self, program: str, under: str | None) -> None:
         self._program = program
-        self._parts = ["runs", program] if at is None else parts_of(at)
+        self._parts = ["runs", program] if under is None else parts_of(under)
         if not self._parts:
             raise Refusal("a run is recorded in a part of the state", status=USAGE, code="usage")
 
@@ -158,7 +158,7 @@ class _Record:
             raise Refusal(
                 f"at {self.pointer} there is no object, which a run could be recorded in",
                 code="no-such-place",
-                hint="--at POINTER names another place",
+                hint="--under POINTER names another place",
             )
         return found
 
