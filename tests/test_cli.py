@@ -64,19 +64,14 @@ def test_every_verb_is_there_and_says_what_it_does(name):
     assert "--json" in shown or hasattr(command, "commands")
 
 
-def test_a_letter_means_the_same_wherever_it_is():
+def test_n_is_a_number_and_a_dry_run_has_no_letter():
     context = APP.make_context("gitstate", [], resilient_parsing=True)
     commands = [APP.get_command(context, name) for verbs in VERBS.values() for name in verbs]
     commands += [each for one in commands for each in getattr(one, "commands", {}).values()]
-    meant: dict[str, set[str]] = {}
-    for command in commands:
-        for parameter in command.params:
-            letters = [name for name in parameter.opts if len(name) == 2]
-            for letter in letters:
-                meant.setdefault(letter, set()).update({*parameter.opts} - {*letters})
+    options = [option for command in commands for option in command.params]
 
-    several = {letter: names for letter, names in meant.items() if len(names) > 1}
-    assert several == {"-p": {"--parents", "--patch"}}  # set makes something, log shows something
+    assert {option.name for option in options if "-n" in option.opts} == {"limit"}
+    assert {tuple(o.opts) for o in options if "--dry-run" in o.opts} == {("--dry-run",)}
 
 
 def test_a_state_is_found_from_a_folder_below_it(folder):
