@@ -64,7 +64,7 @@ def log(
         )
     if listed.ended and all(value is None for value in chosen.values()):
         _note_end(session, listed.oldest, pointer)
-    elif listed.ended and listed.oldest is None:
+    elif listed.ended and listed.oldest is None and chosen["limit"] != 0:
         session.output.note("no version is like that")
 
 
