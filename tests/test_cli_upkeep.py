@@ -103,6 +103,8 @@ def test_a_checkpoint_packs_the_history(folder):
     packs = state.git_dir / "objects" / "pack"
     before = set(packs.iterdir())
 
+    assert "would be packed" in run("checkpoint", "--dry-run", cwd=folder).out
+    assert set(packs.iterdir()) == before
     assert "packed" in run("checkpoint", cwd=folder).err
     assert set(packs.iterdir()) != before
     assert versions(folder) == [6, 5, 4, 3, 2, 1]
