@@ -98,6 +98,9 @@ def test_more_backups_than_are_kept_are_taken_in_by_whoever_says_how_many(left):
         (left / ".pipeline" / "backups" / name).write_text(f'{{"phase{minute}": {{}}}}')
 
     assert "--max-backups all" in refused(2, "import", cwd=left)
+    for wrong in ("9" * 5000, "-1", "some"):
+        said = refused(2, "import", "--max-backups", wrong, cwd=left)
+        assert "is neither a number, 0 or more, nor all" in said
     run("import", "--max-backups", "all", cwd=left)
     assert len(list(PipelineState(left / "pipeline.json").log())) == 52
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, TypeVar
 
 import click
 
@@ -40,6 +40,32 @@ class Options:
     lock_timeout: float | None = None
     schema: str = "default"
     allow_nan: bool = False
+
+
+class Bound(NamedTuple):
+    """At most so many; None for all."""
+
+    number: int | None
+
+
+class Count(click.ParamType[Bound]):
+    """How many, `least` or more, or `all`."""
+
+    name = "N|all"
+
+    def __init__(self, least: int = 0) -> None:
+        self._least = least
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Bound:
+        """What was typed; None is left to what was not."""
+        text = str(value)
+        if text == "all":
+            return Bound(None)
+        if not (text.isdecimal() and len(text) < 10 and int(text) >= self._least):
+            self.fail(f"{text!r} is neither a number, {self._least} or more, nor all", param, ctx)
+        return Bound(int(text))
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:

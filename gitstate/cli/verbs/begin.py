@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,27 +21,9 @@ if TYPE_CHECKING:
     from gitstate import ImportReport, PipelineState, Version
     from gitstate.cli.session import Session
 
-
-class Window(click.ParamType[Any]):
-    """How many earlier versions are kept: a number, or `all`, which is None."""
-
-    name = "N|all"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> list[int | None]:
-        """The number in a list of its own, as None stands for what was not given."""
-        if value == "all":
-            return [None]
-        if not str(value).isdecimal():
-            self.fail(f"{value!r} is neither a number nor all", param, ctx)
-        return [int(value)]
-
-
 max_backups = click.option(
     "--max-backups",
-    metavar="N|all",
-    type=Window(),
+    type=options.Count(),
     help="How many earlier versions are kept; of a new state 50.",
 )
 
@@ -52,7 +34,7 @@ max_backups = click.option(
 @options.dry_run
 @click.pass_obj
 def init(
-    session: Session, /, file: str | None, max_backups: list[int | None] | None, dry_run: bool
+    session: Session, /, file: str | None, max_backups: options.Bound | None, dry_run: bool
 ) -> None:
     """Make FILE, a new state, or take in the one that is there as version 1.
 
@@ -92,7 +74,7 @@ def import_backups(
     session: Session,
     /,
     folder: str | None,
-    max_backups: list[int | None] | None,
+    max_backups: options.Bound | None,
     expect: str | None,
     dry_run: bool,
 ) -> None:
@@ -130,8 +112,10 @@ def import_backups(
         output.note("gitstate restore HEAD puts the newest of them into the state file")
 
 
-def _made(session: Session, path: Path, max_backups: list[int | None] | None) -> PipelineState:
-    return session.made(path, **({} if max_backups is None else {"max_backups": max_backups[0]}))
+def _made(session: Session, path: Path, max_backups: options.Bound | None) -> PipelineState:
+    return session.made(
+        path, **({} if max_backups is None else {"max_backups": max_backups.number})
+    )
 
 
 # -- init ------------------------------------------------------------------------------------------------------------

@@ -23,23 +23,8 @@ _VERSIONS: Final = 100
 _SVG: Final = ".svg"
 
 
-class _Count(click.ParamType[int]):
-    """How many, or `all`."""
-
-    name = "count"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The number; 0 for all."""
-        text = str(value)
-        if text == "all":
-            return 0
-        if not (text.isdecimal() and 0 < len(text) < 10 and int(text) > 0):
-            self.fail(f"{text!r} is no number above 0, nor 'all'", param, ctx)
-        return int(text)
-
-
 @options.verb("history")
-@click.option("-n", "--limit", metavar="N", type=_Count(), help="At most so many; all for all.")
+@click.option("-n", "--limit", type=options.Count(1), help="At most so many.")
 @click.option("--failures", is_flag=True, help="Only what failed.")
 @click.option("--operation", metavar="NAME", help="Only what was done by that operation.")
 @click.option(
@@ -49,7 +34,7 @@ class _Count(click.ParamType[int]):
 @click.option("--svg", metavar="FILE", help="Draw them into an SVG; - for the standard output.")
 @click.pass_obj
 def history(
-    session: Session, /, limit: int | None, plot: bool, svg: str | None, **which: Any
+    session: Session, /, limit: options.Bound | None, plot: bool, svg: str | None, **which: Any
 ) -> None:
     """Show what was done, newest first: each commit, and each failure with its reason.
 
@@ -64,21 +49,28 @@ def history(
         gitstate history --svg history.svg -n all
     """  # noqa: D301  click's own mark for lines that stay as they are
     if plot or svg is not None:
-        _draw(session, _VERSIONS if limit is None else limit, svg, **which)
+        _draw(session, _VERSIONS if limit is None else limit.number, svg, **which)
     else:
-        _list(session, _LINES if limit is None else limit, **which)
+        _list(session, _LINES if limit is None else limit.number, **which)
 
 
 # -- lines ---------------------------------------------------------------------------------------------------------------
 
 
 def _list(
-    session: Session, limit: int, *, failures: bool, operation: str | None, since: datetime | None
+    session: Session,
+    limit: int | None,
+    *,
+    failures: bool,
+    operation: str | None,
+    since: datetime | None,
 ) -> None:
     output = session.output
     is_filtered = failures or operation is not None or since is not None
     # One more, to know whether there is one.
-    found = session.state.get_transaction_history(None if is_filtered or not limit else limit + 1)
+    found = session.state.get_transaction_history(
+        None if is_filtered or limit is None else limit + 1
+    )
     found = [
         line
         for line in found
@@ -86,7 +78,7 @@ def _list(
         and operation in (None, _operation(line), line["operation"])
         and (since is None or datetime.fromisoformat(line["timestamp"]) >= since)
     ]
-    shown = found[:limit] if limit else found
+    shown = found[:limit]
     if output.json:
         for line in shown:
             output.line(
@@ -96,7 +88,7 @@ def _list(
     output.paged(_lines(shown, output.width, exactly=output.exactly))
     if not shown:
         output.note("nothing of that kind was done" if is_filtered else "nothing was done yet")
-    elif len(shown) < len(found):
+    elif limit is not None and limit < len(found):
         output.note(f"there is more: -n {limit * 4}, or -n all")
 
 
@@ -140,7 +132,7 @@ def _on_a_line(text: str) -> str:
 
 def _draw(
     session: Session,
-    limit: int,
+    limit: int | None,
     svg: str | None,
     *,
     failures: bool,
@@ -160,7 +152,7 @@ def _draw(
             code="usage",
         )
     output = session.output
-    points = series.read(session, limit or None, operation=operation, since=since)
+    points = series.read(session, limit, operation=operation, since=since)
     if svg is not None:
         _write_svg(session, points, svg)
     elif output.json:
