@@ -31,7 +31,7 @@ def parts_of(text: str) -> list[str]:
             str(error),
             status=USAGE,
             code="usage",
-            hint=f"did you mean /{text.replace('.', '/')}?" if text.isprintable() else None,
+            hint=_meant_by(text),
         ) from error
 
 
@@ -139,6 +139,13 @@ class PointerName(click.ParamType[str]):
             places = (above + pointer.join([key]) for key in _keys(value))
             return [CompletionItem(each) for each in places if each.startswith(incomplete)]
         return []
+
+
+def _meant_by(text: str) -> str | None:
+    """A hint at the pointer that `text` may have been meant to be."""
+    if text.startswith("/") or not text.isprintable():
+        return None
+    return f"did you mean /{text.replace('.', '/')}?"
 
 
 def _reached(document: Any, parts: list[str]) -> tuple[Any, int]:
