@@ -33,7 +33,11 @@ _UNBOUNDED: Final = 100_000
 
 def printable(text: str) -> str:
     """The text, with an escape in place of each control character."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    return _CONTROL.sub(lambda match: _escape(ord(match[0])), text)
+
+
+def _escape(code: int) -> str:
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def as_json(value: Any, *, indent: int | None = None) -> str:
@@ -155,6 +159,10 @@ class Output:
         else:
             self._write(text)
 
+    def raw(self, text: str) -> None:
+        """Writes a text as it is; to a terminal as `printable`."""
+        self._write(printable(text) if sys.stdout.isatty() else text)
+
     # -- everything else -----------------------------------------------------------------------------------------
 
     def beside(self, value: Any) -> None:
@@ -210,7 +218,7 @@ class Output:
         if chosen := os.environ.get("GITSTATE_PAGER"):
             os.environ["PAGER"] = chosen
         os.environ.setdefault("LESS", "FRX")  # as git: short output stays on the screen
-        click.echo_via_pager(parts, color=self.console.is_terminal)
+        click.echo_via_pager(_unended(parts), color=self.console.is_terminal)
 
     def _rendered(self, renderables: Iterable[RenderableType]) -> Iterator[str]:
         for each in renderables:
@@ -253,6 +261,23 @@ def write(console: Console, renderable: RenderableType) -> None:
     )
 
 
+def agreed(question: str, *, default: bool = False) -> bool:
+    """Whether the answer is yes; the end of the input is a no.
+
+    Raises:
+        KeyboardInterrupt: the answer is Ctrl-C.
+    """
+    import click  # noqa: PLC0415  what is never asked needs no prompt
+
+    try:
+        return click.confirm(question, default=default, err=True)
+    except click.Abort as abort:
+        sys.stderr.write("\n")
+        if isinstance(abort.__context__, EOFError):
+            return False
+        raise KeyboardInterrupt from abort
+
+
 def counted(number: int, what: str) -> str:
     """`1 version`, `2,571 versions`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
@@ -266,6 +291,15 @@ def table(*columns: str, right: Iterable[str] = ()) -> Table:
     for name in columns:
         made.add_column(name, justify="right" if name in right else "left", overflow="ellipsis")
     return made
+
+
+def _unended(parts: Iterable[str]) -> Iterator[str]:
+    """The parts without the end of the last line, as click adds one."""
+    last = ""
+    for part in filter(None, parts):
+        yield last
+        last = part
+    yield last.removesuffix("\n")
 
 
 def _is_utf8() -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gitstate.cli.naming import version_of
 from gitstate.cli.options import Options
-from gitstate.cli.output import Output
+from gitstate.cli.output import Output, agreed
 from gitstate.cli.refusal import CONFLICT, NO_STATE, USAGE, Refusal
 from gitstate.errors import VersionPrunedError
 
@@ -127,8 +127,6 @@ class Session:
         Raises:
             Refusal: the answer is no, or there is nobody to ask.
         """
-        import click  # noqa: PLC0415  what is never asked needs no prompt
-
         if yes:
             return
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -138,7 +136,7 @@ class Session:
                 code="usage",
                 hint="--yes answers the question",
             )
-        if not click.confirm(question, err=True):
+        if not agreed(question):
             raise Refusal("nothing was changed", code="declined")
 
     def _found(self) -> Path:

@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 @options.verb("get")
 @click.argument("pointer", type=PointerName(), default="")
 @click.option("--at", metavar="VERSION", type=VersionName(), help="As it was in that version.")
-@click.option("-r", "--raw", is_flag=True, help="A string without its quotes.")
+@click.option(
+    "-r",
+    "--raw",
+    is_flag=True,
+    help="A string without its quotes; no control character of it on a terminal.",
+)
 @click.pass_obj
 def get(session: Session, /, pointer: str, at: str | None, raw: bool) -> None:
     """Write the state, or the value at POINTER, as JSON."""
@@ -30,7 +35,7 @@ def get(session: Session, /, pointer: str, at: str | None, raw: bool) -> None:
     if session.options.json:
         session.output.document(value)
     elif raw and isinstance(value, str):
-        click.echo(value)
+        session.output.raw(value)
     else:
         session.output.text(text_of(value))
 

@@ -15,6 +15,7 @@ from gitstate import pointer as pointers
 from gitstate.cli import options
 from gitstate.cli.changes import text_of
 from gitstate.cli.editor import Editing
+from gitstate.cli.output import agreed
 from gitstate.cli.place import PointerName, json_of, parts_of, put_at, value_at
 from gitstate.cli.proposal import propose, show
 from gitstate.cli.refusal import CONFLICT, USAGE, Refusal, document_of, status_of
@@ -114,7 +115,7 @@ def _valid(session: Session, editing: Editing, document: dict[str, Any], parts: 
                 raise
             status = status_of(error)
             session.output.error(document_of(error, status))
-            if not click.confirm("Edit again?", default=True, err=True):
+            if not agreed("Edit again?", default=True):
                 raise Refusal("nothing was changed", status=status, code="declined") from error
         else:
             return value
