@@ -27,6 +27,7 @@ from gitstate.cli.refusal import (
     document_of,
     meant,
     status_of,
+    usage,
 )
 from gitstate.cli.session import Session
 from gitstate.errors import StateError
@@ -116,10 +117,8 @@ class _Gitstate(click.Group):
             Refusal: there is none; says what may have been meant.
         """
         if args and self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
-            raise Refusal(
+            raise usage(
                 f"there is no verb {args[0]!r}",
-                status=USAGE,
-                code="usage",
                 hint=meant(args[0], self.list_commands(ctx)) or f"{NAME} --help lists them",
             )
         return super().resolve_command(ctx, args)

@@ -15,7 +15,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from gitstate.cli.place import PointerName
-from gitstate.cli.refusal import USAGE, Refusal, meant
+from gitstate.cli.refusal import Refusal, meant, usage
 from gitstate.cli.times import moment
 from gitstate.errors import StateError, VersionNotFoundError, VersionPrunedError
 
@@ -39,7 +39,7 @@ def version_of(state: PipelineState, name: str) -> Version:
     """
     match = _STEPS.fullmatch(name)
     if match is None or not match["base"]:
-        raise Refusal(f"{name!r} names no version", status=USAGE, code="usage", hint=_FORMS)
+        raise usage(f"{name!r} names no version", hint=_FORMS)
     steps = sum(
         int(step[1:] or 1) if step.startswith("~") else 1 for step in _STEP.findall(match["steps"])
     )
@@ -77,7 +77,7 @@ def range_of(names: Sequence[str]) -> tuple[str, str | None]:
         a, _, b = names[0].partition("..")
         return a or "HEAD", b or "HEAD"
     if len(names) > 2:
-        raise Refusal(f"two versions can be compared, not {len(names)}", status=USAGE, code="usage")
+        raise usage(f"two versions can be compared, not {len(names)}")
     if not names:
         return "HEAD~1", "HEAD"
     return names[0], names[1] if len(names) == 2 else None
@@ -91,7 +91,7 @@ def apart(names: Sequence[str]) -> tuple[list[str], str]:
     """
     pointers = [name for name in names if name.startswith("/") or not name]
     if len(pointers) > 1:
-        raise Refusal(f"one pointer will do, not {len(pointers)}", status=USAGE, code="usage")
+        raise usage(f"one pointer will do, not {len(pointers)}")
     return [name for name in names if name not in pointers], "".join(pointers)
 
 
@@ -150,10 +150,8 @@ def _at(state: PipelineState, text: str) -> Version:
     try:
         when = moment(text)
     except ValueError as error:
-        raise Refusal(
+        raise usage(
             f"{text!r} names no moment",
-            status=USAGE,
-            code="usage",
             hint="@{2026-11-27T10:00}, @{90min}, @{2d ago}",
         ) from error
     found = next(state.log(1, until=when), None)

@@ -11,7 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from gitstate import pointer
-from gitstate.cli.refusal import USAGE, Refusal, meant
+from gitstate.cli.refusal import USAGE, Refusal, meant, usage
 from gitstate.errors import StateError, StateReadError
 
 if TYPE_CHECKING:
@@ -27,10 +27,8 @@ def parts_of(text: str) -> list[str]:
     try:
         return pointer.split(text)
     except ValueError as error:
-        raise Refusal(
+        raise usage(
             str(error),
-            status=USAGE,
-            code="usage",
             hint=_meant_by(text),
         ) from error
 

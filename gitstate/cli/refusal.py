@@ -133,6 +133,11 @@ class Refusal(Exception):  # noqa: N818  it is what the user did not get, not wh
         self.hint = hint
 
 
+def usage(message: str, *, hint: str | None = None) -> Refusal:
+    """The refusal of what was typed, and is no use of the command that there is."""
+    return Refusal(message, status=USAGE, code="usage", hint=hint)
+
+
 def status_of(error: StateError | Refusal) -> int:
     """What a run ends with that `error` has ended."""
     if isinstance(error, Refusal):

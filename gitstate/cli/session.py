@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gitstate.cli.naming import version_of
 from gitstate.cli.options import Options
 from gitstate.cli.output import Output, agreed
-from gitstate.cli.refusal import CONFLICT, NO_STATE, USAGE, Refusal
+from gitstate.cli.refusal import CONFLICT, NO_STATE, Refusal, usage
 from gitstate.errors import VersionPrunedError
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Session:
         try:
             return PipelineState(path, **self.settings(), **given)
         except (TypeError, ValueError) as error:
-            raise Refusal(str(error), status=USAGE, code="usage") from error
+            raise usage(str(error)) from error
 
     def settings(self) -> dict[str, Any]:
         """What the options of this run are to the constructor of a handle."""
@@ -130,10 +130,8 @@ class Session:
         if yes:
             return
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise Refusal(
+            raise usage(
                 f"{question} There is no terminal to ask on; nothing was changed.",
-                status=USAGE,
-                code="usage",
                 hint="--yes answers the question",
             )
         if not agreed(question):
@@ -157,20 +155,14 @@ class Session:
             return None
         module, colon, model = name.partition(":")
         if not (colon and module and model):
-            raise Refusal(
-                f"--schema is default, none or MODULE:MODEL, not {name!r}",
-                status=USAGE,
-                code="usage",
-            )
+            raise usage(f"--schema is default, none or MODULE:MODEL, not {name!r}")
         from importlib import import_module  # noqa: PLC0415
 
         sys.path.insert(0, os.getcwd())  # as `python -m` does
         try:
             return getattr(import_module(module), model)
         except (Exception, SystemExit) as error:  # a stranger's module may raise anything
-            raise Refusal(
-                f"--schema {name}: {type(error).__name__}: {error}", status=USAGE, code="usage"
-            ) from error
+            raise usage(f"--schema {name}: {type(error).__name__}: {error}") from error
         finally:
             sys.path.pop(0)
 

@@ -8,7 +8,7 @@ import click
 
 from gitstate.cli import documents, options, times
 from gitstate.cli.output import printable, table
-from gitstate.cli.refusal import USAGE, Refusal, meant
+from gitstate.cli.refusal import USAGE, Refusal, meant, usage
 from gitstate.names import check_name
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def backup(
     elif name is None:
         _delete(session, delete, yes=yes, **how)
     else:
-        raise Refusal("NAME and --delete are two runs", status=USAGE, code="usage")
+        raise usage("NAME and --delete are two runs")
 
 
 @options.verb("backups")

@@ -11,7 +11,7 @@ import click
 from gitstate.cli import documents, options
 from gitstate.cli.output import counted
 from gitstate.cli.progress import progress_bar
-from gitstate.cli.refusal import USAGE, Refusal, status_of
+from gitstate.cli.refusal import Refusal, status_of, usage
 from gitstate.errors import StateReadError, StateValidationError
 from gitstate.layout import DEFAULT_MAX_BACKUPS
 
@@ -193,11 +193,9 @@ def _refuse_to_forget(state: PipelineState, folder: str | None) -> None:
     """
     copies = state.import_backups(folder, dry_run=True).versions
     if copies > DEFAULT_MAX_BACKUPS + 1:
-        raise Refusal(
+        raise usage(
             f"these are {copies} versions, and a new state keeps {DEFAULT_MAX_BACKUPS} before the newest. Nothing was"
             " changed",
-            status=USAGE,
-            code="usage",
             hint=f"--max-backups all keeps all of them, --max-backups {DEFAULT_MAX_BACKUPS} those",
         )
 

@@ -12,7 +12,7 @@ from gitstate.cli.changes import text_of
 from gitstate.cli.naming import VersionName, version_of
 from gitstate.cli.place import PointerName, parts_of, put_at, value_at, value_of
 from gitstate.cli.proposal import propose
-from gitstate.cli.refusal import USAGE, Refusal
+from gitstate.cli.refusal import usage
 
 if TYPE_CHECKING:
     from gitstate.cli.session import Session
@@ -79,11 +79,7 @@ def unset(session: Session, /, pointer: str, **how: Any) -> None:
     """Take away the value at POINTER, key or item and all."""
     parts = parts_of(pointer)
     if not parts:
-        raise Refusal(
-            "the whole state cannot be taken away; gitstate set '' '{}' empties it",
-            status=USAGE,
-            code="usage",
-        )
+        raise usage("the whole state cannot be taken away; gitstate set '' '{}' empties it")
 
     def change(document: dict[str, Any]) -> Any:
         """Takes it away."""

@@ -9,7 +9,7 @@ import click
 
 from gitstate.cli import options, series, times
 from gitstate.cli.output import printable
-from gitstate.cli.refusal import USAGE, Refusal
+from gitstate.cli.refusal import usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,17 +140,11 @@ def _draw(
     since: datetime | None,
 ) -> None:
     if failures:
-        raise Refusal(
-            "a failure made no version that could be drawn: --failures goes without --plot and --svg",
-            status=USAGE,
-            code="usage",
+        raise usage(
+            "a failure made no version that could be drawn: --failures goes without --plot and --svg"
         )
     if svg not in (None, "-") and not svg.endswith(_SVG):
-        raise Refusal(
-            f"--svg writes to a file that is called *{_SVG}, or to -, not to {svg!r}",
-            status=USAGE,
-            code="usage",
-        )
+        raise usage(f"--svg writes to a file that is called *{_SVG}, or to -, not to {svg!r}")
     output = session.output
     points = series.read(session, limit, operation=operation, since=since)
     if svg is not None:

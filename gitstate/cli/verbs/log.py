@@ -12,7 +12,7 @@ from gitstate.cli.graph import Graph
 from gitstate.cli.naming import VersionOrPointer, apart, version_of
 from gitstate.cli.output import printable
 from gitstate.cli.place import PointerName, parts_of, value_at
-from gitstate.cli.refusal import USAGE, Refusal
+from gitstate.cli.refusal import usage
 from gitstate.cli.times import Moment, shown
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ def show(session: Session, /, names: tuple[str, ...]) -> None:
     """  # noqa: D301
     named, pointer = apart(names)
     if len(named) > 1:
-        raise Refusal(
-            "one version can be shown; gitstate diff A B compares two", status=USAGE, code="usage"
+        raise usage(
+            "one version can be shown; gitstate diff A B compares two",
         )
     version = version_of(session.state, named[0] if named else "HEAD")
     past = compare.Past(session.state)

@@ -16,7 +16,7 @@ from gitstate.cli import documents, options, times
 from gitstate.cli.child import Child, signal_of, status_without
 from gitstate.cli.place import PointerName, parts_of, put_at
 from gitstate.cli.proposal import propose
-from gitstate.cli.refusal import USAGE, Refusal, document_of, status_of
+from gitstate.cli.refusal import Refusal, document_of, status_of, usage
 from gitstate.errors import StateError
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class _Record:
         self._program = program
         self._parts = ["runs", program] if under is None else parts_of(under)
         if not self._parts:
-            raise Refusal("a run is recorded in a part of the state", status=USAGE, code="usage")
+            raise usage("a run is recorded in a part of the state")
 
     @property
     def pointer(self) -> str:

@@ -11,7 +11,7 @@ import click
 from gitstate.cli import options, times
 from gitstate.cli.output import counted, printable
 from gitstate.cli.progress import progress_bar
-from gitstate.cli.refusal import CORRUPT, USAGE, Refusal
+from gitstate.cli.refusal import CORRUPT, Refusal, usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +85,7 @@ def repair(session: Session, /, source: str | None, yes: bool, dry_run: bool) ->
         with state:
             report = state.repair(source)
     except ValueError as error:
-        raise Refusal(str(error), status=USAGE, code="usage") from error
+        raise usage(str(error)) from error
     _show_repair(session, report)
 
 
