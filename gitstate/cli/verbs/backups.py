@@ -47,7 +47,7 @@ def backup(
 def backups(session: Session, /, limit: int | None) -> None:
     """List the versions before the current one that can be restored, and the names of those that have one.
 
-    Newest first; behind them are older ones that only their names keep.
+    Newest first; after them come older ones that only their names keep.
     """
     state, output = session.state, session.output
     names: dict[str, list[str]] = {}

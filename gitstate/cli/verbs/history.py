@@ -42,7 +42,7 @@ def history(
     with --json as well.
 
     --plot and --svg draw, over the last 100 versions unless -n says otherwise, how large the state
-    was, and how many seconds each version came behind the one before it.
+    was, and how many seconds each version came after the one before it.
 
     \b
         gitstate history --failures --since 1d

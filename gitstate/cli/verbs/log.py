@@ -39,7 +39,7 @@ def log(
 ) -> None:
     """List versions, newest first; with POINTER those that changed the value there, and the value.
 
-    Behind the number, the hash and the age stand the operation, the backups that a version is, its message, and the
+    After the number, the hash and the age stand the operation, the backups that a version is, its message, and the
     keys that it changed. A bar of --graph stands for the time by its logarithm.
 
     \b
