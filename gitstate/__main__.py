@@ -1,5 +1,10 @@
 """`python -m gitstate` is the command `gitstate`."""
 
-from gitstate.cli import main
+import sys
+
+try:
+    from gitstate.cli import main
+except KeyboardInterrupt:
+    sys.exit(130)
 
 main()

@@ -52,11 +52,8 @@ def apply_merge_patch(document: Any, patch: Any) -> Any:
     """
     root = {"": _copy(document)}
     todo: list[tuple[dict[str, Any], str, Any]] = [(root, "", patch)]
-    for (
-        parent,
-        key,
-        value,
-    ) in todo:  # grows as it goes: keys are added in their order, and nothing recurs
+    # It grows as it goes: keys are added in their order, and nothing recurs.
+    for parent, key, value in todo:
         if not isinstance(value, dict):
             parent[key] = _copy(value)
             continue

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
+_NO_ESCAPE: Final = re.compile("~(?![01])")
 _INDEX: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
@@ -25,12 +26,14 @@ def split(pointer: str) -> list[str]:
     """The unescaped parts of `pointer`.
 
     Raises:
-        TypeError, ValueError: `pointer` is no text, or neither empty nor begins with a slash.
+        TypeError, ValueError: `pointer` is no text; or neither empty nor begins with a slash, or has a `~` without 0 or 1.
     """
     if not isinstance(pointer, str):
         raise TypeError(f"a JSON pointer is a str, not {pointer!r}")
     if pointer and not pointer.startswith("/"):
         raise ValueError(f"a JSON pointer is empty or begins with '/', not {pointer!r}")
+    if _NO_ESCAPE.search(pointer):
+        raise ValueError(f"in a JSON pointer ~0 is '~' and ~1 is '/', not {pointer!r}")
     return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
 
 

@@ -243,6 +243,15 @@ class PipelineState(Upkeep, Exchange, Synced):
         handle._parts = Parts(self._path, self._policy, expected)  # noqa: SLF001  the same class
         return handle
 
+    def check_expected(self) -> None:
+        """Sees that a change through this handle would find what it is `expecting`. Changes nothing, waits for nobody.
+
+        Raises:
+            StateConflictError: it would not, by now; code `"stale"`.
+            StateReadError: the history is damaged, or the state file cannot be read.
+        """
+        self._parts.writer.check_expected()
+
     def transaction(
         self,
         *,

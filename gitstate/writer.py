@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gitstate import codec, trailers
 from gitstate.codec import Encoded
-from gitstate.draft import FAILURES, UNVERSIONED
+from gitstate.draft import FAILURES, UNVERSIONED, Head
 from gitstate.errors import (
     StateConflictError,
     StateError,
@@ -22,13 +22,13 @@ from gitstate.errors import (
     corrupt,
     gone,
 )
-from gitstate.repository import BRANCH, make_blob
+from gitstate.repository import BRANCH, blob_id, make_blob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from gitstate.codec import Document
-    from gitstate.draft import Draft, Head
+    from gitstate.draft import Draft
     from gitstate.policy import Policy
     from gitstate.statefile import Found
     from gitstate.store import Store
@@ -236,17 +236,40 @@ class Writer:
         """The state file as it is. Every change begins here, under the lock, with everything in place."""
         found = self.store.file.find()
         if self._expecting is not None:
-            self._refuse_stale(self._expecting, found)
+            self._refuse_stale(self._expecting, self.store.head, found.blob)
         return found
 
-    def _refuse_stale(self, expected: Version, found: Found) -> None:
-        head, path = self.store.head, self.store.layout.state
-        unedited = head is not None and head.blob == found.blob
+    def check_expected(self) -> None:
+        """Sees that a change would find the version that is expected, if one is, beside any other writer.
+
+        Raises:
+            StateConflictError: it would not; code `"stale"`.
+            StateReadError: the history is damaged, or the state file cannot be read.
+        """
+        if self._expecting is None:
+            return
+        head, repository = self.store.reader.refs().get(BRANCH), self.store.repository
+        content = None
+        try:
+            content, _ = self.store.reader.read(look=True)
+        except StateReadError as error:
+            if error.code != "state-missing":
+                raise
+        newest = None
+        if head is not None:
+            commit = repository.commit(head)
+            newest = Head(commit, repository.file_id(commit.tree, self.store.layout.file_name))
+        self._refuse_stale(self._expecting, newest, None if content is None else blob_id(content))
+
+    def _refuse_stale(self, expected: Version, head: Head | None, blob: str | None) -> None:
+        """Refuses a state that is not `expected`: of which `head` is the newest version, and the file holds `blob`."""
+        path = self.store.layout.state
+        unedited = head is not None and head.blob == blob
         if unedited and head is not None and head.commit.id == expected.id:
             return
         newest = f"{head.commit.note.serial} ({head.commit.id})" if head else "none"
         besides = "" if unedited else ", and the state file holds something else"
-        if found.content is None:
+        if blob is None:
             besides = ", and the state file is gone"
         raise StateConflictError(
             f"version {expected.serial} ({expected.id}) was expected, and the newest is {newest}{besides}: {path}. Nothing"

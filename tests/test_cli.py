@@ -1,6 +1,7 @@
 """The command line as a whole: what it finds, what it says and where, what it ends with."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from command import COMMAND, environment, refused, run
 
 from gitstate import PipelineState
 from gitstate.cli.app import APP, VERBS
+from gitstate.cli.session import Session
 
 
 @pytest.fixture
@@ -62,6 +64,16 @@ def test_every_verb_is_there_and_says_what_it_does(name):
     assert "--json" in shown or hasattr(command, "commands")
 
 
+def test_n_is_a_number_and_a_dry_run_has_no_letter():
+    context = APP.make_context("gitstate", [], resilient_parsing=True)
+    commands = [APP.get_command(context, name) for verbs in VERBS.values() for name in verbs]
+    commands += [each for one in commands for each in getattr(one, "commands", {}).values()]
+    options = [option for command in commands for option in command.params]
+
+    assert {option.name for option in options if "-n" in option.opts} == {"limit"}
+    assert {tuple(o.opts) for o in options if "--dry-run" in o.opts} == {("--dry-run",)}
+
+
 def test_a_state_is_found_from_a_folder_below_it(folder):
     below = folder / "a" / "b"
     below.mkdir(parents=True)
@@ -84,9 +96,55 @@ def test_a_state_is_named(how, folder, tmp_path_factory):
     assert run(*arguments[how], cwd=elsewhere, env=variables).out == '"success"\n'
 
 
+@pytest.mark.parametrize(
+    ("told", "place"),
+    [
+        ("new", "new/pipeline.json"),
+        ("new/deeper", "new/deeper/pipeline.json"),
+        ("new.json", "new.json"),
+        ("new.d/", "new.d/pipeline.json"),
+        ("there.d", "there.d/pipeline.json"),
+        ("there.d/", "there.d/pipeline.json"),
+        ("plain", "plain"),
+        ("gone", "gone"),
+        ("dangling", "dangling"),
+        (".", "pipeline.json"),
+    ],
+)
+def test_a_file_that_is_named_is_the_same_to_all_who_are_told_it(
+    told, place, tmp_path, monkeypatch
+):
+    (tmp_path / "there.d").mkdir()
+    (tmp_path / "plain").write_text("{}")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    with PipelineState(tmp_path / "gone") as state:
+        state.write({})
+    (tmp_path / "gone").unlink()
+    monkeypatch.chdir(tmp_path)
+
+    session = Session()
+    assert session.place(told) == Path(place)
+    session.options.state = told
+    assert session.place() == Path(place)
+
+
+def test_a_new_state_is_where_it_is_looked_for(tmp_path):
+    run("-C", "new/deeper", "init", cwd=tmp_path)
+    assert (tmp_path / "new" / "deeper" / "pipeline.json").is_file()
+    run("-C", "new/deeper", "set", "/a", "1", cwd=tmp_path)
+
+    run("-C", "new/deeper", "export", "--bundle", "HEAD", tmp_path / "all.bundle", cwd=tmp_path)
+    (tmp_path / "state").write_text("mine")
+    for how in ([], ["--dry-run"]):
+        said = refused(16, "clone", "all.bundle", "state", *how, cwd=tmp_path)
+        assert "there is a state already" in said
+    assert (tmp_path / "state").read_text() == "mine"
+
+
 def test_where_there_is_no_state_it_says_how_to_make_one(tmp_path):
     assert "gitstate init" in refused(10, "get", cwd=tmp_path)
     assert "-C other.json init" in refused(10, "-C", "other.json", "get", cwd=tmp_path)
+    assert "-C 'my own.json' init" in refused(10, "-C", "my own.json", "get", cwd=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -151,6 +209,79 @@ def test_a_change_against_the_schema_is_status_14_and_names_the_place(folder):
     run("--schema", "none", "set", "/phase1", '"done"', cwd=folder)
 
 
+def test_a_schema_whose_module_ends_the_process_is_wrong_usage(folder):
+    (folder / "ends.py").write_text("raise SystemExit(0)")
+
+    assert "SystemExit: 0" in refused(2, "--schema", "ends:Model", "set", "/a", "1", cwd=folder)
+
+
+def test_a_state_with_nan_is_not_called_damaged_and_is_read_by_those_who_let_it_pass(tmp_path):
+    with PipelineState(tmp_path / "pipeline.json", allow_nan=True) as state:
+        state.write({"loss": float("nan")})
+
+    for verb in (["get"], ["get", "--at", "1"]):
+        assert "--allow-nan" in refused(15, *verb, cwd=tmp_path)
+    assert run("--allow-nan", "get", "/loss", cwd=tmp_path).out == "NaN\n"
+    assert run("get", "/loss", cwd=tmp_path, env={"GITSTATE_ALLOW_NAN": "1"}).out == "NaN\n"
+    run("set", "--allow-nan", "--", "/least", "-Infinity", cwd=tmp_path)
+    run("apply", "-", "--allow-nan", cwd=tmp_path, given='{"most": Infinity}')
+    editor = {"EDITOR": "sed -i s/NaN/7.5/"}
+    run("edit", "--allow-nan", cwd=tmp_path, env=editor)
+    assert state.read() == {"loss": 7.5, "least": float("-inf"), "most": float("inf")}
+    assert "is not JSON" in refused(2, "set", "/loss", "NaN", cwd=tmp_path)
+    (tmp_path / "pipeline.json").write_text("{")
+    assert "restore HEAD" in refused(15, "--allow-nan", "get", cwd=tmp_path)
+
+
+CHANGES = {
+    "set": ["set", "/a", "1"],
+    "unset": ["unset", "/phase1/status"],
+    "apply": ["apply", "patch.json"],
+    "edit": ["edit"],
+    "run": ["run", "true"],
+    "restore": ["restore", "1"],
+    "undo": ["undo"],
+    "redo": ["redo"],
+    "backup": ["backup", "name"],
+    "pull": ["pull"],
+    "reroot": ["reroot"],
+    "remote add": ["remote", "add", "there", "server.git"],
+    "remote remove": ["remote", "remove", "origin"],
+    "import": ["import"],
+    "delete": ["backup", "--delete", "first"],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_dry_run_refuses_what_the_run_does_where_another_version_is_expected(change, folder):
+    (folder / "patch.json").write_text("{}")
+    (folder / ".pipeline" / "backups").mkdir()
+    old = folder / ".pipeline" / "backups" / "pipeline_20250301_120000_000000.json.bak"
+    old.write_text("{}")
+    with PipelineState(folder / "pipeline.json") as state:
+        state.create_backup("first")
+        state.remotes.add("origin", folder / "server.git")
+    file = folder / "pipeline.json"
+    file.write_text(file.read_text() + "\n")
+
+    def said(*how: str) -> str:
+        end = 1 if change[0] == "run" else len(change)  # what follows is the command's
+        line = [*change[:end], "--expect", "3", *how, *change[end:]]
+        return refused(13, *line, cwd=folder, EDITOR="true")
+
+    assert "the state file holds something else" in said("--dry-run")
+    if change not in (["reroot"], ["pull"]):  # there is nothing to do; nobody is there
+        assert said() == said("--dry-run")
+
+
+@pytest.mark.parametrize("how", [[], ["--dry-run"]])
+def test_a_version_that_is_expected_and_was_pruned_meanwhile_is_stale(how, folder):
+    with PipelineState(folder / "pipeline.json", max_backups=0) as state:
+        state.prune()
+
+    assert "pruned" in refused(13, "set", "/a", "1", "--expect", "1", *how, cwd=folder)
+
+
 def test_a_lock_that_somebody_holds_is_status_11_and_names_them(folder):
     with PipelineState(folder / "pipeline.json").transaction(operation="long work"):
         said = refused(11, "--lock-timeout", "0", "set", "/a", "1", cwd=folder)
@@ -192,6 +323,74 @@ def test_an_output_that_cannot_be_written_is_told(folder):
     assert done.stderr == "error: the output cannot be written: No space left on device\n"
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_a_standard_stream_that_is_closed_is_as_one_that_goes_nowhere(closed, folder):
+    hook = folder / ".pipeline" / "hooks" / "post-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho noise\necho noise >&2\n")
+    hook.chmod(0o755)
+
+    def status(*arguments: str) -> int:
+        done = subprocess.run(
+            f"{shlex.join([*COMMAND, *arguments])} {closed}",
+            shell=True,
+            check=False,
+            cwd=folder,
+            env=environment(),
+            capture_output=True,
+            text=True,
+        )
+        assert "Traceback" not in done.stderr
+        return done.returncode
+
+    assert status("set", "/phase1/status", '"failed"') == 0
+    assert status("get") == status("status") == 0
+    assert status("nonsense") == 2
+    state = PipelineState(folder / "pipeline.json")
+    assert state.read()["phase1"]["status"] == "failed"
+    assert not state.verify().problems
+
+
+def test_what_the_system_refuses_is_not_blamed_on_the_output(folder):
+    nowhere = {"TMPDIR": "/nowhere", "EDITOR": "true"}
+    code = (
+        "import tempfile; tempfile._candidate_tempdir_list = lambda: ['/nowhere'];"
+        "from gitstate.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "edit"],
+        check=False,
+        cwd=folder,
+        env=environment(**nowhere),
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: the system refused: No usable temporary directory found in ['/nowhere']\n"
+    )
+
+
+@pytest.mark.parametrize("module", ["gitstate.cli", "click", "gitstate.cli.app", "gitstate.state"])
+def test_ctrl_c_while_it_starts_is_status_130_and_no_traceback(module, folder, tmp_path_factory):
+    early = tmp_path_factory.mktemp("early")
+    (early / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting)\n"
+    )
+    path = os.pathsep.join([str(early), environment()["PYTHONPATH"]])
+    done = run("get", cwd=folder, check=False, env={"PYTHONPATH": path})
+
+    assert done.status == 130
+    assert done.out == ""
+    assert done.err in ("", "interrupted\n")
+
+
 def test_ctrl_c_while_it_waits_for_the_lock_is_status_130_and_changes_nothing(folder):
     before = (folder / "pipeline.json").read_bytes()
     with PipelineState(folder / "pipeline.json").transaction():
@@ -227,15 +426,17 @@ def test_nothing_of_a_state_takes_hold_of_the_terminal(folder):
 
 def test_what_python_warns_of_is_a_line_as_any_other(folder):
     settings = {"PYTHONWARNINGS": "default"}
-    done = run("set", "/phase1/status", '"odd"', "-n", cwd=folder, env=settings)
+    done = run("set", "/phase1/status", '"odd"', "--dry-run", cwd=folder, env=settings)
 
     assert done.err.startswith("warning: unknown status 'odd' at /phase1/status")
     assert len(done.err.splitlines()) == 1
 
 
 def test_colours_are_for_terminals_and_for_those_who_ask(folder):
-    plain = run("set", "/phase1/status", '"failed"', "-n", cwd=folder).out
-    colored = run("--color", "always", "set", "/phase1/status", '"failed"', "-n", cwd=folder).out
+    plain = run("set", "/phase1/status", '"failed"', "--dry-run", cwd=folder).out
+    colored = run(
+        "--color", "always", "set", "/phase1/status", '"failed"', "--dry-run", cwd=folder
+    ).out
 
     assert "\x1b[" not in plain
     assert "\x1b[" in colored

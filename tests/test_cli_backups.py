@@ -41,7 +41,7 @@ def test_backups_lists_what_can_be_restored_and_what_it_is_called(folder):
 
 def test_a_backup_keeps_the_newest_version_by_a_name(folder):
     file = folder / "pipeline.json"
-    tried = run("backup", "before-speech", "-n", "--json", cwd=folder).document
+    tried = run("backup", "before-speech", "--dry-run", "--json", cwd=folder).document
     assert tried["made"] is False
     assert names(folder) == {"first": 1}
 

@@ -27,7 +27,7 @@ def left(tmp_path: Path) -> Path:
 
 def test_init_makes_a_state_once_and_says_what_comes_next(tmp_path):
     (tmp_path / ".git").mkdir()
-    tried = run("init", "-n", cwd=tmp_path)
+    tried = run("init", "--dry-run", cwd=tmp_path)
     assert "would be made" in tried.err
     assert [each.name for each in tmp_path.iterdir()] == [".git"]
 
@@ -56,7 +56,7 @@ def test_init_takes_a_file_in_as_it_is_and_makes_a_folder(tmp_path):
     assert done.document["version"]["serial"] == 1
     assert "at /phase1" in json.loads(done.err)["warning"]
 
-    assert "gitstate -C new/pipeline.json" in run("init", "new", cwd=tmp_path).err
+    assert "gitstate -C new set" in run("init", "new", cwd=tmp_path).err
     assert PipelineState(tmp_path / "new" / "pipeline.json").read() == {}
 
 
@@ -94,7 +94,7 @@ def test_what_is_no_state_is_left_as_it_is(tmp_path):
 def test_backups_of_another_state_manager_begin_a_history(left):
     before = set(left.rglob("*"))
     assert "gitstate import begins it" in refused(1, "init", cwd=left)
-    tried = run("import", "-n", cwd=left)
+    tried = run("import", "--dry-run", cwd=left)
     assert "2 versions and 1 line of the audit trail would be taken in" in tried.err
     assert "warning: left out: " in tried.err
     assert set(left.rglob("*")) == before
@@ -120,6 +120,9 @@ def test_more_backups_than_are_kept_are_taken_in_by_whoever_says_how_many(left):
         (left / ".pipeline" / "backups" / name).write_text(f'{{"phase{minute}": {{}}}}')
 
     assert "--max-backups all" in refused(2, "import", cwd=left)
+    for wrong in ("9" * 5000, "-1", "some"):
+        said = refused(2, "import", "--max-backups", wrong, cwd=left)
+        assert "is neither a number, 0 or more, nor all" in said
     run("import", "--max-backups", "all", cwd=left)
     assert len(list(PipelineState(left / "pipeline.json").log())) == 52
 

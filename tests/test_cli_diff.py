@@ -62,7 +62,7 @@ def test_two_names_a_pointer_and_a_patch(folder):
     assert run("diff", "3", "1", "/phase2/metrics", cwd=folder).out == (
         '- /phase2/metrics  {"a": 2}\n'
     )
-    assert json.loads(run("diff", "1", "3", "/phase2/metrics", "--patch", cwd=folder).out) == [
+    assert json.loads(run("diff", "1", "3", "/phase2/metrics", "--json-patch", cwd=folder).out) == [
         {"op": "add", "path": "/phase2/metrics", "value": {"a": 2}}
     ]
 

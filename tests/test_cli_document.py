@@ -150,13 +150,13 @@ def test_parents_are_made_of_objects_alone(place, said, hint):
 def test_a_dry_run_shows_what_would_be_and_changes_nothing(folder):
     before = (folder / "pipeline.json").read_bytes()
 
-    assert run("set", "-n", "/list/0", "7", cwd=folder).out == "~ /list/0  1 -> 7\n"
-    assert run("unset", "-n", "/list/0", "--json", cwd=folder).document == {
+    assert run("set", "--dry-run", "/list/0", "7", cwd=folder).out == "~ /list/0  1 -> 7\n"
+    assert run("unset", "--dry-run", "/list/0", "--json", cwd=folder).document == {
         "dry_run": True,
         "version": None,
         "changes": [{"op": "remove", "pointer": "/list/0", "old": 1}],
     }
-    assert "version 1" in refused(13, "set", "-n", "--expect", "1", "/a", "1", cwd=folder)
+    assert "version 1" in refused(13, "set", "--dry-run", "--expect", "1", "/a", "1", cwd=folder)
 
     assert (folder / "pipeline.json").read_bytes() == before
     assert len(messages(folder)) == 2

@@ -214,7 +214,7 @@ def test_a_patch_of_either_kind_is_applied(folder):
     assert read(folder) == after
 
     merge = '{"phase1": {"errors": null}, "note": {"a": 1}}'
-    shown = run("apply", "-", "-n", cwd=folder, given=merge).out
+    shown = run("apply", "-", "--dry-run", cwd=folder, given=merge).out
     assert shown.splitlines() == ["- /phase1/errors  []", '~ /note           "old" -> {"a": 1}']
     assert read(folder) == after
     run("apply", "-", "--expect", "2", cwd=folder, given=merge)

@@ -76,7 +76,7 @@ def test_what_history_shows_can_be_chosen(folder):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["-n", "0"], "'0' is no number above 0"),
+        (["-n", "0"], "'0' is neither a number, 1 or more, nor all"),
         (["--since", "yesterdayish"], "names no moment"),
         (["--failures", "--plot"], "--failures goes without"),
         (["--svg", "pipeline.json"], "called *.svg"),

@@ -36,7 +36,7 @@ def test_a_hook_is_installed_where_it_belongs(folder):
     store = folder / ".pipeline" / "other.json.d" / "hooks"
     project = folder.parent / "tools" / "hooks"
 
-    planned = run("-C", "other.json", "hooks", "install", "post-commit", "-n", cwd=folder)
+    planned = run("-C", "other.json", "hooks", "install", "post-commit", "--dry-run", cwd=folder)
     assert planned.out == f"post-commit would be installed: {store / 'post-commit'}\n"
     assert not store.exists()
     done = run("-C", "other.json", "hooks", "install", "post-commit", cwd=folder)

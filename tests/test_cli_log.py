@@ -114,6 +114,10 @@ def test_log_says_where_history_ends_and_where_there_is_none(pruned, tmp_path_fa
     assert "no version yet" in done.err
 
 
+def test_none_that_were_asked_for_are_no_news(folder):
+    assert run("log", "-n", "0", cwd=folder) == (0, "", "")
+
+
 def test_what_cannot_be_listed_is_refused(folder):
     said = refused(1, "log", "/phase1/statsu", cwd=folder)
     assert "there is no /phase1/statsu" in said

@@ -51,7 +51,7 @@ def names(folder: Path) -> list[str]:
 
 def test_a_remote_is_added_listed_and_removed(folder):
     assert "gitstate remote add" in run("remote", cwd=folder).err
-    planned = run("remote", "add", "origin", "../backup.git", "-n", cwd=folder)
+    planned = run("remote", "add", "origin", "../backup.git", "--dry-run", cwd=folder)
     assert planned.out == f"origin would be added, at {folder.parent / 'backup.git'}\n"
     assert names(folder) == []
 
@@ -108,7 +108,7 @@ def test_the_five_steps_to_a_second_machine(folder):
     top = folder.parent
     run("remote", "add", "origin", "../backup.git", cwd=folder)  # the first of them
     before = everything(top)
-    assert run("push", "-n", cwd=folder).out == "2 versions would be sent to origin\n"
+    assert run("push", "--dry-run", cwd=folder).out == "2 versions would be sent to origin\n"
     assert everything(top) == before
 
     sent = run("push", cwd=folder)
@@ -145,7 +145,7 @@ def test_who_is_behind_is_told_to_pull_and_who_has_diverged_sees_both_sides(push
         there = theirs.version("HEAD").id
 
     assert "hint: gitstate pull origin" in refused(16, "push", cwd=pushed)
-    assert run("pull", "-n", cwd=pushed).out == "1 version would be taken from origin\n"
+    assert run("pull", "--dry-run", cwd=pushed).out == "1 version would be taken from origin\n"
     refused(13, "pull", "--expect", "HEAD~1", cwd=pushed)
     with PipelineState(pushed / "pipeline.json") as state:
         state.write({"phase1": {"status": "skipped"}})
@@ -202,7 +202,7 @@ def test_new_hashes_are_given_only_to_who_says_yes(tmp_path):
             state.write({"phase1": {"metrics": {"n": number}}})
     before = state.version("HEAD").id
 
-    assert run("reroot", "-n", cwd=tmp_path).out == "2 versions would get new hashes\n"
+    assert run("reroot", "--dry-run", cwd=tmp_path).out == "2 versions would get new hashes\n"
     assert "--yes" in refused(2, "reroot", cwd=tmp_path)
     refused(13, "reroot", "--yes", "--expect", "HEAD~1", cwd=tmp_path)
     assert state.version("HEAD").id == before

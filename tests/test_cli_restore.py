@@ -56,7 +56,7 @@ def test_a_part_is_restored_and_nothing_else_and_json_says_how(folder):
     ]
     assert held(folder)["phase2"] == {"status": "running"}
 
-    gone = run("restore", "first", "/phase1/status", "-n", cwd=folder).out
+    gone = run("restore", "first", "/phase1/status", "--dry-run", cwd=folder).out
     assert gone == '- /phase1/status  "running"\n'
 
 
@@ -78,7 +78,7 @@ def test_a_state_file_that_is_gone_or_damaged_is_put_back(folder):
     file = folder / "pipeline.json"
     before = file.read_bytes()
     file.unlink()
-    tried = run("restore", "HEAD", "-n", cwd=folder)
+    tried = run("restore", "HEAD", "--dry-run", cwd=folder)
     assert tried.out.startswith("+ (everything)")
     assert "would be put back" in tried.err
     assert not file.exists()
@@ -119,7 +119,7 @@ def test_what_cannot_be_restored_says_why_and_changes_nothing(folder):
 
     assert "did you mean first?" in refused(1, "restore", "frist", cwd=folder)
     assert "did you mean /phase1/status?" in refused(1, "restore", "2", "/phase1/statu", cwd=folder)
-    assert "expected" in refused(13, "restore", "first", "--expect", "2", "-n", cwd=folder)
+    assert "expected" in refused(13, "restore", "first", "--expect", "2", "--dry-run", cwd=folder)
     assert (folder / "pipeline.json").read_bytes() == before
 
 
@@ -133,7 +133,7 @@ def test_a_part_goes_only_where_there_is_a_place_for_it(folder):
 
 
 def test_an_undo_and_a_redo_show_what_they_change(folder):
-    tried = run("undo", "-n", "--json", cwd=folder).document
+    tried = run("undo", "--dry-run", "--json", cwd=folder).document
     assert tried["version"] is None
     assert held(folder) == DONE | {"serial": 3}
 

@@ -40,7 +40,9 @@ def state(folder):
 def test_what_ran_is_recorded_beside_what_is_there(folder):
     script = "read line; echo $line; echo said >&2; cat pipeline.json >during"
 
-    done = run("run", "--at", "/phase4", "-q", "--", "sh", "-c", script, cwd=folder, given="in\n")
+    done = run(
+        "run", "--under", "/phase4", "-q", "--", "sh", "-c", script, cwd=folder, given="in\n"
+    )
 
     assert (done.out, done.err) == ("in\n", "said\n")
     during = json.loads((folder / "during").read_text())["phase4"]
@@ -83,7 +85,7 @@ def test_the_command_finds_the_state_and_what_it_writes_there_stays(folder):
     elsewhere.mkdir()
 
     options = ["-C", "../pipeline.json", "--json", "--expect", "1", "--lock-timeout", "0"]
-    done = run("run", "--at", "/phase4", *options, "--", *nested, cwd=elsewhere, given=patch)
+    done = run("run", "--under", "/phase4", *options, "--", *nested, cwd=elsewhere, given=patch)
 
     assert done.document["version"]["operation"] == "apply"  # its own output
     told = json.loads(done.err.splitlines()[-1])
@@ -97,7 +99,7 @@ def test_what_cannot_be_run_ends_as_in_a_shell_and_is_recorded(folder):
     (folder / "text").write_text("no program")
 
     missing = run("run", "--json", "nonsuch", cwd=folder, check=False)
-    refused_ = run("run", "--at", "/batch_runs/-", "./text", cwd=folder, check=False)
+    refused_ = run("run", "--under", "/batch_runs/-", "./text", cwd=folder, check=False)
 
     assert (missing.status, missing.error["code"]) == (127, "not-run")
     assert missing.error["message"] == "nonsuch cannot be run: No such file or directory"
@@ -168,7 +170,7 @@ def test_ctrl_c_on_a_terminal_is_the_commands_who_may_go_on(folder):
 def test_an_end_that_cannot_be_recorded_is_told_loudly(script, status, folder):
     command = ["sh", "-c", f"touch ready; while ! test -e go; do sleep 0.05; done; {script}"]
     with subprocess.Popen(
-        [*COMMAND, "--lock-timeout", "0", "run", "--at", "/a b", *command],
+        [*COMMAND, "--lock-timeout", "0", "run", "--under", "/a b", *command],
         cwd=folder,
         env=environment(),
         stderr=-1,
@@ -192,10 +194,10 @@ def test_an_end_that_cannot_be_recorded_is_told_loudly(script, status, folder):
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["--at", "/phase4/status"], 1, "there is no object"),
-        (["--at", ""], 2, "in a part of the state"),
-        (["--at", "/phase4", "--expect", "0"], 1, "0"),
-        (["--at", "/phase5_5/metrics/coverage/x"], 14, "/phase5_5/metrics/coverage"),
+        (["--under", "/phase4/status"], 1, "there is no object"),
+        (["--under", ""], 2, "in a part of the state"),
+        (["--under", "/phase4", "--expect", "0"], 1, "0"),
+        (["--under", "/phase5_5/metrics/coverage/x"], 14, "/phase5_5/metrics/coverage"),
     ],
 )
 def test_what_cannot_be_recorded_is_not_run(arguments, status, said, folder):
@@ -206,7 +208,7 @@ def test_what_cannot_be_recorded_is_not_run(arguments, status, said, folder):
 
 
 def test_a_dry_run_shows_the_record_and_runs_nothing(folder):
-    out = run("run", "-n", "--at", "/phase4", "touch", "ran", cwd=folder).out
+    out = run("run", "--dry-run", "--under", "/phase4", "touch", "ran", cwd=folder).out
 
     assert '~ /phase4/status       "failed" -> "running"' in out
     assert not (folder / "ran").exists()

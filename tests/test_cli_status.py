@@ -221,7 +221,7 @@ def left(folder: Path) -> Iterator[int]:
 @forks
 def test_a_lock_that_has_outlived_its_holder_is_freed_by_who_says_yes(folder, left):
     assert run("lock", cwd=folder, check=False).status == 11
-    assert f"would take the lock from pid {left} " in run("unlock", "-n", cwd=folder).err
+    assert f"would take the lock from pid {left} " in run("unlock", "--dry-run", cwd=folder).err
     assert "--yes" in refused(2, "unlock", cwd=folder)
     assert run("lock", cwd=folder, check=False).status == 11
 

@@ -55,7 +55,7 @@ def test_repair_takes_from_a_clone_what_is_lost_here(folder):
     shutil.copytree(folder / ".pipeline" / "repo", folder / "clone")
     damage(folder)
 
-    assert "a pack is damaged" in run("repair", "-n", cwd=folder).out
+    assert "a pack is damaged" in run("repair", "--dry-run", cwd=folder).out
     assert "--yes" in refused(2, "repair", cwd=folder)
     assert not (folder / ".pipeline" / "quarantine").exists()
 
@@ -73,7 +73,7 @@ def test_a_repair_without_a_clone_says_what_is_lost(folder):
     assert done.status == 1
     assert done.error["code"] == "lost"
     assert done.document["ok"] is False
-    assert set(done.document) == set(run("repair", "-n", "--json", cwd=folder).document)
+    assert set(done.document) == set(run("repair", "--dry-run", "--json", cwd=folder).document)
     assert done.document["problems"]
     assert done.document["mended"]
     assert done.document["lost"]
@@ -87,7 +87,7 @@ def test_a_repair_of_nothing_is_no_success(tmp_path):
 
 
 def test_prune_asks_before_it_forgets_and_a_dry_run_changes_nothing(folder):
-    assert run("prune", "--keep", "1", "-n", cwd=folder).out == (
+    assert run("prune", "--keep", "1", "--dry-run", cwd=folder).out == (
         "versions 1 to 3 but for second would be forgotten\n"
     )
     assert "--yes" in refused(2, "prune", "--keep", "1", cwd=folder)
@@ -105,6 +105,8 @@ def test_a_checkpoint_packs_the_history(folder):
     packs = state.git_dir / "objects" / "pack"
     before = set(packs.iterdir())
 
+    assert "would be packed" in run("checkpoint", "--dry-run", cwd=folder).out
+    assert set(packs.iterdir()) == before
     assert "packed" in run("checkpoint", cwd=folder).err
     assert set(packs.iterdir()) != before
     assert versions(folder) == [6, 5, 4, 3, 2, 1]

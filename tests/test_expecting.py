@@ -113,8 +113,19 @@ def test_a_change_is_refused_where_the_file_holds_something_else(three, change, 
 
     message = refused(three, handle, CHANGES[change])
 
+    assert refused(three, handle, PipelineState.check_expected) == message
     assert "newest is 4" in message
     assert ("is gone" if not three.path.exists() else "something else") in message
+
+
+def test_it_can_be_asked_beside_a_writer_whether_a_change_would_be_refused(three):
+    handle = three.expecting("HEAD")
+
+    with three.transaction() as txn:
+        txn.data["n"] = "meanwhile"
+        handle.check_expected()
+    refused(three, handle, PipelineState.check_expected)
+    three.check_expected()
 
 
 def test_the_block_of_a_transaction_that_is_refused_does_not_run(three):

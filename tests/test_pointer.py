@@ -50,6 +50,12 @@ def test_text_without_a_leading_slash_is_no_pointer(text):
         pointer.split(text)
 
 
+@pytest.mark.parametrize("text", ["/~", "/a~2b", "/a~/b", "/~~0"])
+def test_a_tilde_that_escapes_nothing_is_no_pointer(text):
+    with pytest.raises(ValueError, match="~0 is '~' and ~1 is '/'"):
+        pointer.split(text)
+
+
 DOCUMENT = {"a": {"b": [10, {"c": None}], "": 1, "0": 2}, "a/b": 3}
 
 

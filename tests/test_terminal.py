@@ -101,6 +101,29 @@ def test_a_question_is_asked_and_no_is_an_answer(shell, state):
     assert len(list(state.log())) == 41
 
 
+def test_the_end_of_the_input_is_a_no_and_ctrl_c_is_none(shell, state):
+    shell.type("clear; gitstate prune --keep 1; echo =$?=")
+    shell.wait("[y/N]")
+    shell.press("C-d")
+    screen = shell.wait("=1=")
+    assert "nothing was changed" in screen
+    shell.type("clear; gitstate prune --keep 1; echo =$?=")
+    shell.wait("[y/N]")
+    shell.press("C-c")
+
+    assert "interrupted" in shell.wait("=130=")
+    assert len(list(state.log())) == 41
+
+
+def test_a_page_ends_with_its_last_line_and_is_no_command_of_the_terminal(shell, state):
+    with state.transaction(validate=False) as txn:
+        txn.data["phase2"]["note"] = "a\x1b[2Jb\u202ec\nd"
+
+    assert shell.run("gitstate get /phase2/status; echo end")[1] == '"failed"\nend'
+    assert shell.run("gitstate get --raw /phase2/note")[1] == "a\\x1b[2Jb\\u202ec\nd"
+    assert shell.run("gitstate get --raw /phase2/note | cat -v")[1].startswith("a^[[2Jb")
+
+
 def test_a_dumb_terminal_gets_neither_colours_nor_a_pager(state):
     with terminal(state.path.parent, TERM="dumb") as made:
         made.type("gitstate log; echo =$?=")

@@ -13,22 +13,36 @@ for each error code::
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.util import find_spec
 
 
 def main() -> None:
     """Runs the command with the arguments of this process, and ends it."""
-    missing = [name for name in ("click", "rich") if find_spec(name) is None]
-    if missing:
-        sys.stderr.write(
-            f"gitstate: the command line needs {' and '.join(missing)}: pip install 'gitstate[cli]'\n"
-        )
-        sys.exit(1)
     try:
+        _open_what_is_closed()
+        missing = [name for name in ("click", "rich") if find_spec(name) is None]
+        if missing:
+            sys.stderr.write(
+                f"gitstate: the command line needs {' and '.join(missing)}: pip install 'gitstate[cli]'\n"
+            )
+            sys.exit(1)
         from gitstate.cli.app import run  # noqa: PLC0415  which imports them
 
         status = run(sys.argv[1:])
     except KeyboardInterrupt:  # while it starts, or ends
         status = 130
     sys.exit(status)
+
+
+def _open_what_is_closed() -> None:
+    """Opens nothing in the place of a standard stream that is closed, as behind `>&-`.
+
+    Else the next file, a journal say, would get its number, and what a program that we start writes would go there.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, open(descriptor, mode, encoding="utf-8"))  # noqa: SIM115  to the end

@@ -6,7 +6,6 @@ A verb's module is imported when the verb is used, so that `gitstate --help` sta
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import sys
 import traceback
@@ -18,6 +17,7 @@ from click.shell_completion import CompletionItem
 
 from gitstate.cli.completion import COMPLETE, NAME, complete
 from gitstate.cli.options import common
+from gitstate.cli.output import UnwritableError, take_output
 from gitstate.cli.refusal import (
     BROKEN_PIPE,
     FAILED,
@@ -27,6 +27,7 @@ from gitstate.cli.refusal import (
     document_of,
     meant,
     status_of,
+    usage,
 )
 from gitstate.cli.session import Session
 from gitstate.errors import StateError
@@ -116,10 +117,8 @@ class _Gitstate(click.Group):
             Refusal: there is none; says what may have been meant.
         """
         if args and self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
-            raise Refusal(
+            raise usage(
                 f"there is no verb {args[0]!r}",
-                status=USAGE,
-                code="usage",
                 hint=meant(args[0], self.list_commands(ctx)) or f"{NAME} --help lists them",
             )
         return super().resolve_command(ctx, args)
@@ -178,7 +177,7 @@ def run(arguments: Sequence[str]) -> int:
     session = Session()
     if instruction := os.environ.get(COMPLETE):
         return complete(APP, session, instruction)
-    _buffer_output()
+    take_output()
     try:
         status = _run(session, arguments)
         sys.stdout.flush()  # a short output is written only now
@@ -186,20 +185,14 @@ def run(arguments: Sequence[str]) -> int:
         # Who reads it, `head` say, has seen enough; nothing is left to write to at the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
-    except OSError as error:
+    except UnwritableError as error:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        where = f"{error.filename}: " if error.filename else "the output cannot be written: "
-        return _fails(session, f"{where}{error.strerror or error}")
+        return _fails(session, str(error))
+    except OSError as error:
+        what = error.filename or "the system refused"
+        return _fails(session, f"{what}: {error.strerror or error}")
     return status
-
-
-def _buffer_output() -> None:
-    """With PYTHONUNBUFFERED a write to a pipe may be cut short, without a word: it is buffered all the same."""
-    raw = getattr(sys.stdout, "buffer", None)
-    if isinstance(raw, io.RawIOBase):
-        encoding = sys.stdout.encoding
-        sys.stdout = io.TextIOWrapper(io.BufferedWriter(raw), encoding, line_buffering=raw.isatty())
 
 
 def _run(session: Session, arguments: Sequence[str]) -> int:
@@ -226,7 +219,7 @@ def _run(session: Session, arguments: Sequence[str]) -> int:
     except StateError as error:
         session.output.error(document_of(error, status_of(error)))
         return _traced(session, status_of(error))
-    except OSError:
+    except (OSError, UnwritableError):
         raise
     except Exception as error:  # noqa: BLE001  whatever it is, it is told in one line
         what = f"{type(error).__name__}: {error}. This should not happen; -vv shows where it did"

@@ -20,7 +20,6 @@ from click.shell_completion import (
     ShellComplete,
     ZshComplete,
     add_completion_class,
-    get_completion_class,
     shell_complete,
     split_arg_string,
 )
@@ -44,7 +43,7 @@ _PLACES: Final = {
 #     gitstate completion bash > ~/.local/share/bash-completion/completions/gitstate
 """,
     "zsh": """\
-# Completes gitstate in zsh. In ~/.zshrc, behind compinit:
+# Completes gitstate in zsh. In ~/.zshrc, after compinit:
 #     eval "$(gitstate completion zsh)"
 # or once, into a folder of $fpath:
 #     gitstate completion zsh > ~/.zfunc/_gitstate
@@ -92,10 +91,7 @@ def complete(command: click.Command, session: Session, instruction: str) -> int:
 
 def script(shell: str) -> str:
     """The script by which that shell completes the command; its first lines say where it belongs."""
-    kind = get_completion_class(shell)
-    if kind is None:
-        raise AssertionError
-    source = kind(click.Command(NAME), {}, NAME, COMPLETE).source().strip() + "\n"
+    source = _CLASSES[shell](click.Command(NAME), {}, NAME, COMPLETE).source().strip() + "\n"
     if shell == "zsh":  # which looks for its word in the first line
         first, _, rest = source.partition("\n")
         return f"{first}\n{_PLACES[shell]}\n{rest}"
@@ -172,7 +168,8 @@ class _Fish(_Whole, FishComplete):
     )
 
 
-for _each in (_Bash, _Zsh, _Fish):
+_CLASSES: Final[dict[str, type[ShellComplete]]] = {"bash": _Bash, "zsh": _Zsh, "fish": _Fish}
+for _each in _CLASSES.values():
     add_completion_class(_each)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from gitstate.cli.child import Child
-from gitstate.cli.refusal import USAGE, Refusal
+from gitstate.cli.refusal import Refusal, usage
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -97,19 +97,15 @@ def _editor() -> list[str]:
     try:
         words = shlex.split(chosen)
     except ValueError as error:
-        raise Refusal(
+        raise usage(
             f"the editor {chosen!r} cannot be understood: {error}",
-            status=USAGE,
-            code="usage",
             hint=_HINT,
         ) from error
     if words:
         return words
     if not (sys.stdin.isatty() and sys.stderr.isatty()) or os.environ.get("TERM") == "dumb":
-        raise Refusal(
+        raise usage(
             "no editor is chosen, and there is no terminal for vi",
-            status=USAGE,
-            code="usage",
             hint=f"{_HINT}; gitstate set and gitstate apply need none",
         )
     return ["vi"]

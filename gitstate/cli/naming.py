@@ -12,9 +12,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from gitstate.cli.place import Offered, PointerName
-from gitstate.cli.refusal import USAGE, Refusal, meant
+from gitstate.cli.refusal import Refusal, meant, usage
 from gitstate.cli.times import moment
-from gitstate.errors import VersionNotFoundError
+from gitstate.errors import VersionNotFoundError, VersionPrunedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,7 @@ def version_of(state: PipelineState, name: str) -> Version:
     """
     match = _STEPS.fullmatch(name)
     if match is None or not match["base"]:
-        raise Refusal(f"{name!r} names no version", status=USAGE, code="usage", hint=_FORMS)
+        raise usage(f"{name!r} names no version", hint=_FORMS)
     steps = sum(
         int(step[1:] or 1) if step.startswith("~") else 1 for step in _STEP.findall(match["steps"])
     )
@@ -55,7 +55,8 @@ def version_of(state: PipelineState, name: str) -> Version:
                 code=error.code,
                 hint="the first change makes one, and gitstate backup of the file as it is",
             ) from error
-        hint = None if error.candidates else meant(match["base"], _names(state))
+        known = error.candidates or isinstance(error, VersionPrunedError)
+        hint = None if known else meant(match["base"], _names(state))
         if hint is None:
             raise
         raise Refusal(str(error), code=error.code, hint=hint) from error
@@ -73,17 +74,21 @@ def range_of(names: Sequence[str]) -> tuple[str, str | None]:
         a, _, b = names[0].partition("..")
         return a or "HEAD", b or "HEAD"
     if len(names) > 2:
-        raise Refusal(f"two versions can be compared, not {len(names)}", status=USAGE, code="usage")
+        raise usage(f"two versions can be compared, not {len(names)}")
     if not names:
         return "HEAD~1", "HEAD"
     return names[0], names[1] if len(names) == 2 else None
 
 
 def apart(names: Sequence[str]) -> tuple[list[str], str]:
-    """Versions and pointer, which begins with a slash."""
+    """Versions and pointer, which begins with a slash.
+
+    Raises:
+        Refusal: there are several pointers.
+    """
     pointers = [name for name in names if name.startswith("/") or not name]
     if len(pointers) > 1:
-        raise Refusal(f"one pointer will do, not {len(pointers)}", status=USAGE, code="usage")
+        raise usage(f"one pointer will do, not {len(pointers)}")
     return [name for name in names if name not in pointers], "".join(pointers)
 
 
@@ -129,10 +134,8 @@ def _at(state: PipelineState, text: str) -> Version:
     try:
         when = moment(text)
     except ValueError as error:
-        raise Refusal(
+        raise usage(
             f"{text!r} names no moment",
-            status=USAGE,
-            code="usage",
             hint="@{2026-11-27T10:00}, @{90min}, @{2d ago}",
         ) from error
     found = next(state.log(1, until=when), None)

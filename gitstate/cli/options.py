@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, TypeVar
 
 import click
 
@@ -28,6 +28,7 @@ class Options:
         verbose: how much is told; 2 for where an error comes from.
         lock_timeout: seconds to wait for the lock, None for as long as the library does.
         schema: `"default"`, `"none"`, or `module:Model`.
+        allow_nan: whether NaN and infinities pass.
     """
 
     state: str | None = None
@@ -38,6 +39,33 @@ class Options:
     verbose: int = 0
     lock_timeout: float | None = None
     schema: str = "default"
+    allow_nan: bool = False
+
+
+class Bound(NamedTuple):
+    """At most so many; None for all."""
+
+    number: int | None
+
+
+class Count(click.ParamType[Bound]):
+    """How many, `least` or more, or `all`."""
+
+    name = "N|all"
+
+    def __init__(self, least: int = 0) -> None:
+        self._least = least
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Bound:
+        """What was typed; None is left to what was not."""
+        text = str(value)
+        if text == "all":
+            return Bound(None)
+        if not (text.isdecimal() and len(text) < 10 and int(text) >= self._least):
+            self.fail(f"{text!r} is neither a number, {self._least} or more, nor all", param, ctx)
+        return Bound(int(text))
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -50,55 +78,76 @@ def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Non
         setattr(session.options, parameter.name, value)
 
 
+_COMMON: Final[tuple[dict[str, Any], ...]] = (
+    {
+        "names": ("-C", "--state"),
+        "metavar": "FILE",
+        "envvar": "GITSTATE_STATE",
+        "type": click.Path(),
+        "help": "The state file, or its folder. Else pipeline.json here or in a parent.",
+    },
+    {
+        "names": ("--json",),
+        "is_flag": True,
+        "envvar": "GITSTATE_JSON",
+        "help": "One JSON document, or lines.",
+    },
+    {
+        "names": ("--color",),
+        "type": click.Choice(["auto", "always", "never"]),
+        "envvar": "GITSTATE_COLOR",
+        "help": "Colours; auto: on a terminal, without NO_COLOR.",
+    },
+    {
+        "names": ("--no-pager",),
+        "is_flag": True,
+        "envvar": "GITSTATE_NO_PAGER",
+        "help": "No pager on a terminal.",
+    },
+    {
+        "names": ("-q", "--quiet"),
+        "is_flag": True,
+        "envvar": "GITSTATE_QUIET",
+        "help": "Data, warnings and errors alone.",
+    },
+    {
+        "names": ("-v", "--verbose"),
+        "count": True,
+        "envvar": None,
+        "help": "Exact times, whole values; -vv: tracebacks.",
+    },
+    {
+        "names": ("--lock-timeout",),
+        "metavar": "SECONDS",
+        "type": click.FloatRange(min=0),
+        "envvar": "GITSTATE_LOCK_TIMEOUT",
+        "help": "How long to wait for the lock; 10 unless given.",
+    },
+    {
+        "names": ("--schema",),
+        "metavar": "default|none|MODULE:MODEL",
+        "envvar": "GITSTATE_SCHEMA",
+        "help": "What a new state has to fit.",
+    },
+    {
+        "names": ("--allow-nan",),
+        "is_flag": True,
+        "envvar": "GITSTATE_ALLOW_NAN",
+        "help": "Let NaN and infinities pass, which JSON lacks.",
+    },
+)
+
+
 def common(*, with_environment: bool) -> list[click.Parameter]:
     """The options of every verb; of the command itself they may be in the environment, too."""
-
-    def option(*names: str, variable: str | None = None, **settings: Any) -> click.Option:
-        return click.Option(
-            names,
-            envvar=variable if with_environment else None,
-            expose_value=False,
-            callback=_keep,
-            **settings,
-        )
-
-    return [
-        option(
-            "-C",
-            "--state",
-            metavar="FILE",
-            variable="GITSTATE_STATE",
-            type=click.Path(),
-            help="The state file, or its folder. Else pipeline.json here or in a parent.",
-        ),
-        option(
-            "--json", is_flag=True, variable="GITSTATE_JSON", help="One JSON document, or lines."
-        ),
-        option(
-            "--color",
-            type=click.Choice(["auto", "always", "never"]),
-            variable="GITSTATE_COLOR",
-            help="Colours; auto: on a terminal, without NO_COLOR.",
-        ),
-        option(
-            "--no-pager", is_flag=True, variable="GITSTATE_NO_PAGER", help="No pager on a terminal."
-        ),
-        option("-q", "--quiet", is_flag=True, variable="GITSTATE_QUIET", help="Data and errors."),
-        option("-v", "--verbose", count=True, help="Exact times, whole values; -vv: tracebacks."),
-        option(
-            "--lock-timeout",
-            metavar="SECONDS",
-            type=click.FloatRange(min=0),
-            variable="GITSTATE_LOCK_TIMEOUT",
-            help="How long to wait for the lock; 10 unless given.",
-        ),
-        option(
-            "--schema",
-            metavar="default|none|MODULE:MODEL",
-            variable="GITSTATE_SCHEMA",
-            help="What a new state has to fit.",
-        ),
-    ]
+    made: list[click.Parameter] = []
+    for each in _COMMON:
+        settings = {**each, "expose_value": False, "callback": _keep}
+        names = settings.pop("names")
+        if not with_environment:
+            settings.pop("envvar")
+        made.append(click.Option(names, **settings))
+    return made
 
 
 class Verb(click.Command):
@@ -155,5 +204,5 @@ message = _option("-m", "--message", metavar="TEXT", help="The message of the ne
 expect = _option(
     "--expect", metavar="VERSION", help="Refuse (13) unless that is the newest version."
 )
-dry_run = _option("-n", "--dry-run", is_flag=True, help="Say what would be done, change nothing.")
+dry_run = _option("--dry-run", is_flag=True, help="Say what would be done, change nothing.")
 yes = _option("-y", "--yes", is_flag=True, help="Ask nothing.")

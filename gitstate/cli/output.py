@@ -5,6 +5,8 @@ What a state or a message holds is a stranger's: no control character of it reac
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import logging
 import os
@@ -31,13 +33,59 @@ _UNBOUNDED: Final = 100_000
 
 def printable(text: str) -> str:
     """The text, with an escape in place of each control character."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    return _CONTROL.sub(lambda match: _escape(ord(match[0])), text)
+
+
+def _escape(code: int) -> str:
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def as_json(value: Any, *, indent: int | None = None) -> str:
     """The value as JSON that can be shown: each control character as the escape that JSON has for it."""
     text = json.dumps(value, indent=indent, ensure_ascii=not _is_utf8())
     return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+class UnwritableError(Exception):
+    """The standard output takes nothing: the disk behind it is full, say."""
+
+
+class _Stdout(io.TextIOWrapper):
+    """The standard output, whose errors are told from those of other files."""
+
+    def write(self, text: str) -> int:
+        """Writes as any stream."""
+        with _telling():
+            return super().write(text)
+
+    def flush(self) -> None:
+        """Flushes as any stream."""
+        with _telling():
+            super().flush()
+
+
+@contextlib.contextmanager
+def _telling() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UnwritableError(f"the output cannot be written: {error.strerror or error}") from error
+
+
+def take_output() -> None:
+    """Has the standard output tell its errors, and buffered even with PYTHONUNBUFFERED.
+
+    With that a write to a pipe may be cut short, without a word.
+    """
+    there = sys.stdout
+    if isinstance(there, io.TextIOWrapper):
+        encoding, on_terminal = there.encoding, there.isatty()
+        buffer: Any = there.detach()
+        if isinstance(buffer, io.RawIOBase):
+            buffer = io.BufferedWriter(buffer)
+        sys.stdout = _Stdout(buffer, encoding, line_buffering=on_terminal)
 
 
 class Output:
@@ -111,6 +159,10 @@ class Output:
         else:
             self._write(text)
 
+    def raw(self, text: str) -> None:
+        """Writes a text as it is; to a terminal as `printable`."""
+        self._write(printable(text) if sys.stdout.isatty() else text)
+
     # -- everything else -----------------------------------------------------------------------------------------
 
     def beside(self, value: Any) -> None:
@@ -166,7 +218,7 @@ class Output:
         if chosen := os.environ.get("GITSTATE_PAGER"):
             os.environ["PAGER"] = chosen
         os.environ.setdefault("LESS", "FRX")  # as git: short output stays on the screen
-        click.echo_via_pager(parts, color=self.console.is_terminal)
+        click.echo_via_pager(_unended(parts), color=self.console.is_terminal)
 
     def _rendered(self, renderables: Iterable[RenderableType]) -> Iterator[str]:
         for each in renderables:
@@ -209,6 +261,23 @@ def write(console: Console, renderable: RenderableType) -> None:
     )
 
 
+def agreed(question: str, *, default: bool = False) -> bool:
+    """Whether the answer is yes; the end of the input is a no.
+
+    Raises:
+        KeyboardInterrupt: the answer is Ctrl-C.
+    """
+    import click  # noqa: PLC0415  what is never asked needs no prompt
+
+    try:
+        return click.confirm(question, default=default, err=True)
+    except click.Abort as abort:
+        sys.stderr.write("\n")
+        if isinstance(abort.__context__, EOFError):
+            return False
+        raise KeyboardInterrupt from abort
+
+
 def counted(number: int, what: str) -> str:
     """`1 version`, `2,571 versions`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
@@ -222,6 +291,15 @@ def table(*columns: str, right: Iterable[str] = ()) -> Table:
     for name in columns:
         made.add_column(name, justify="right" if name in right else "left", overflow="ellipsis")
     return made
+
+
+def _unended(parts: Iterable[str]) -> Iterator[str]:
+    """The parts without the end of the last line, as click adds one."""
+    last = ""
+    for part in filter(None, parts):
+        yield last
+        last = part
+    yield last.removesuffix("\n")
 
 
 def _is_utf8() -> bool:

@@ -11,7 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from gitstate import pointer
-from gitstate.cli.refusal import USAGE, Refusal, meant
+from gitstate.cli.refusal import USAGE, Refusal, meant, usage
 from gitstate.errors import StateError, StateReadError
 
 if TYPE_CHECKING:
@@ -29,11 +29,9 @@ def parts_of(text: str) -> list[str]:
     try:
         return pointer.split(text)
     except ValueError as error:
-        raise Refusal(
+        raise usage(
             str(error),
-            status=USAGE,
-            code="usage",
-            hint=f"did you mean /{text.replace('.', '/')}?" if text.isprintable() else None,
+            hint=_meant_by(text),
         ) from error
 
 
@@ -83,16 +81,16 @@ def put_at(document: Any, parts: list[str], value: Any, *, parents: bool = False
         raise missing from error
 
 
-def value_of(text: str) -> Any:
-    """The JSON value that was typed; of `-` the one on the standard input.
+def value_of(text: str, *, allow_nan: bool = False) -> Any:
+    """The JSON value that was typed; of `-` the one on the standard input; with `allow_nan` NaN and infinities pass.
 
     Raises:
         Refusal: it is not JSON; says how a string is written.
     """
     if text == "-":
-        return json_of(sys.stdin.buffer.read(), "the standard input")
+        return json_of(sys.stdin.buffer.read(), "the standard input", allow_nan=allow_nan)
     try:
-        return json_of(text.encode("utf-8", "surrogateescape"), repr(text))
+        return json_of(text.encode("utf-8", "surrogateescape"), repr(text), allow_nan=allow_nan)
     except Refusal as error:
         if text.lstrip().startswith(("{", "[", '"')):
             raise  # what is wrong with it helps more
@@ -104,8 +102,8 @@ def value_of(text: str) -> Any:
         ) from error
 
 
-def json_of(content: bytes, what: str) -> Any:
-    """The JSON value in `content`; `what` it is called in a message.
+def json_of(content: bytes, what: str, *, allow_nan: bool = False) -> Any:
+    """The JSON value in `content`; `what` it is called in a message; with `allow_nan` NaN and infinities pass.
 
     Raises:
         Refusal: it is not JSON, with its keys told apart.
@@ -114,9 +112,9 @@ def json_of(content: bytes, what: str) -> Any:
 
     try:
         if content.lstrip().startswith(b"{"):
-            return codec.decode_foreign(content)
+            return codec.decode_foreign(content, allow_nan=allow_nan)
         # The decoder takes objects alone, which a value need not be.
-        found = codec.decode_foreign(b'{"value":' + content + b"\n}")
+        found = codec.decode_foreign(b'{"value":' + content + b"\n}", allow_nan=allow_nan)
         if len(found) == 1:
             return found["value"]
         cause, why = None, "something follows the value"
@@ -156,6 +154,13 @@ class PointerName(Offered):
         above = incomplete.rpartition("/")[0]
         value = pointer.get(state.read(), pointer.split(above))
         return {above + pointer.join([key]): None for key in _keys(value)}
+
+
+def _meant_by(text: str) -> str | None:
+    """A hint at the pointer that `text` may have been meant to be."""
+    if text.startswith("/") or not text.isprintable():
+        return None
+    return f"did you mean /{text.replace('.', '/')}?"
 
 
 def _reached(document: Any, parts: list[str]) -> tuple[Any, int]:

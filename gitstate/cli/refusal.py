@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +24,7 @@ from gitstate.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 FAILED: Final = 1
 USAGE: Final = 2
@@ -95,6 +97,8 @@ _HINTS: Final = {
 }
 """The next command, as the messages of the library name the next call; NAME is the remote that an error is about."""
 
+_NAN: Final = "it holds NaN or an infinity, which --allow-nan lets pass"
+
 _SENTENCE: Final = re.compile(r"(?<=\.) (?=\S)")
 _CALL: Final = re.compile(r"\w\([^()]*\)|\b(?:validate|schema|timeout|allow_\w+|max_backups)=\w")
 
@@ -131,6 +135,11 @@ class Refusal(Exception):  # noqa: N818  it is what the user did not get, not wh
         self.hint = hint
 
 
+def usage(message: str, *, hint: str | None = None) -> Refusal:
+    """The refusal of what was typed, and is no use of the command that there is."""
+    return Refusal(message, status=USAGE, code="usage", hint=hint)
+
+
 def status_of(error: StateError | Refusal) -> int:
     """What a run ends with that `error` has ended."""
     if isinstance(error, Refusal):
@@ -147,6 +156,8 @@ def hint_of(error: StateError) -> str | None:
         return "give more digits"
     if isinstance(error, StateValidationError) and error.code == "not-json":
         return None  # it is what was to be stored; the state file has nothing to do with it
+    if error.code == "not-json" and _holds_nan(error.path):
+        return _NAN
     hint = _HINTS.get(error.code)
     if hint and isinstance(error, StateRemoteError) and error.remote:
         return hint.replace("NAME", shlex.quote(error.remote))
@@ -181,6 +192,18 @@ def meant(wrong: str, there: Mapping[str, str] | Iterable[str]) -> str | None:
     near = get_close_matches(wrong, list(there), n=3, cutoff=0.6)
     named = [there[each] for each in near] if isinstance(there, Mapping) else near
     return f"did you mean {' or '.join(named)}?" if near else None
+
+
+def _holds_nan(path: Path | None) -> bool:
+    """Whether that is all that is wrong with the file at `path`; None of a version, with which nothing else can be."""
+    from gitstate import codec  # noqa: PLC0415  --help does without pydantic
+
+    if path is None:
+        return True
+    with suppress(OSError, StateReadError):
+        codec.decode(path.read_bytes(), allow_nan=True)
+        return True
+    return False
 
 
 def _text(value: Any) -> Any:

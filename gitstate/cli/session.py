@@ -7,12 +7,14 @@ import os
 import sys
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
 from gitstate.cli.naming import version_of
 from gitstate.cli.options import Options
-from gitstate.cli.output import Output
-from gitstate.cli.refusal import CONFLICT, NO_STATE, USAGE, Refusal
+from gitstate.cli.output import Output, agreed
+from gitstate.cli.refusal import CONFLICT, NO_STATE, Refusal, usage
+from gitstate.errors import VersionPrunedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,31 +55,38 @@ class Session:
         With `expect` every change is refused unless the newest version goes by that name.
 
         Raises:
-            Refusal: there is none.
+            Refusal: there is none; or the version that is expected is pruned.
+            StateError: there is no such version, or the history is damaged; behind the block, as `PipelineState.close`.
         """
-        state = self.state
-        if expect is not None:
-            state = state.expecting(version_of(self.state, expect))
-        with state:
+        with self.expecting(self.state, expect) as state:
             yield state
+
+    def expecting(self, state: PipelineState, expect: str | None) -> PipelineState:
+        """A handle that changes `state` only while its newest version goes by the name `expect`, if there is one.
+
+        Raises:
+            Refusal: that version is pruned.
+            StateError: there is no such version, or the history is damaged.
+        """
+        if expect is None:
+            return state
+        try:
+            return state.expecting(version_of(state, expect))
+        except VersionPrunedError as error:
+            raise Refusal(
+                f"version {expect} was expected, and is pruned by now",
+                status=CONFLICT,
+                code="stale",
+                hint="gitstate log -n 3 shows what is there instead",
+            ) from error
 
     def refuse_stale(self, expect: str | None) -> None:
         """What `changing` would refuse, for those that only say what they would do.
 
         Raises:
-            Refusal: the newest version does not go by the name `expect`.
+            Refusal, StateError: as any change in the block.
         """
-        if expect is None:
-            return
-        expected, newest = version_of(self.state, expect), version_of(self.state, "HEAD")
-        if expected.id != newest.id:
-            raise Refusal(
-                f"version {expected.serial} ({expected.short_id}) was expected, and the newest is {newest.serial}"
-                f" ({newest.short_id})",
-                status=CONFLICT,
-                code="stale",
-                hint="gitstate log -n 3 shows what came between",
-            )
+        self.expecting(self.state, expect).check_expected()
 
     def here(self) -> PipelineState:
         """The state that there is; where there is none, the one that would be at `place`."""
@@ -86,10 +95,10 @@ class Session:
         except Refusal:
             return self.made(self.place())
 
-    def place(self) -> Path:
-        """Where a new state is to be."""
-        told = self.options.state
-        return Path(STATE) if told is None else _file(told)
+    def place(self, file: str | None = None) -> Path:
+        """Where a new state is to be: `file` if that is given, else what the options of this run say."""
+        told = self.options.state if file is None else file
+        return Path(STATE) if told is None else place_of(told)
 
     def made(self, path: Path, **given: Any) -> PipelineState:
         """A handle on the state file at `path`, by the options of this run and what else the constructor is `given`."""
@@ -99,7 +108,7 @@ class Session:
         try:
             return PipelineState(path, **self.settings(), **given)
         except (TypeError, ValueError) as error:
-            raise Refusal(str(error), status=USAGE, code="usage") from error
+            raise usage(str(error)) from error
 
     def settings(self) -> dict[str, Any]:
         """What the options of this run are to the constructor of a handle."""
@@ -108,6 +117,8 @@ class Session:
             given["timeout"] = self.options.lock_timeout
         if self.options.schema != "default":
             given["schema"] = self._schema()
+        if self.options.allow_nan:
+            given["allow_nan"] = True
         return given
 
     def confirm(self, question: str, *, yes: bool) -> None:
@@ -116,23 +127,19 @@ class Session:
         Raises:
             Refusal: the answer is no, or there is nobody to ask.
         """
-        import click  # noqa: PLC0415  what is never asked needs no prompt
-
         if yes:
             return
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise Refusal(
+            raise usage(
                 f"{question} There is no terminal to ask on; nothing was changed.",
-                status=USAGE,
-                code="usage",
                 hint="--yes answers the question",
             )
-        if not click.confirm(question, err=True):
+        if not agreed(question):
             raise Refusal("nothing was changed", code="declined")
 
     def _found(self) -> Path:
         if self.options.state is not None:
-            path = _file(self.options.state)
+            path = place_of(self.options.state)
             if not _is_state(path):
                 raise _none(f"there is no state at {path}", path)
             return path
@@ -148,27 +155,26 @@ class Session:
             return None
         module, colon, model = name.partition(":")
         if not (colon and module and model):
-            raise Refusal(
-                f"--schema is default, none or MODULE:MODEL, not {name!r}",
-                status=USAGE,
-                code="usage",
-            )
+            raise usage(f"--schema is default, none or MODULE:MODEL, not {name!r}")
         from importlib import import_module  # noqa: PLC0415
 
         sys.path.insert(0, os.getcwd())  # as `python -m` does
         try:
             return getattr(import_module(module), model)
-        except Exception as error:  # a stranger's module may raise anything
-            raise Refusal(
-                f"--schema {name}: {type(error).__name__}: {error}", status=USAGE, code="usage"
-            ) from error
+        except (Exception, SystemExit) as error:  # a stranger's module may raise anything
+            raise usage(f"--schema {name}: {type(error).__name__}: {error}") from error
         finally:
             sys.path.pop(0)
 
 
-def _file(told: str) -> Path:
+def place_of(told: str) -> Path:
+    """The state file that is meant by `told`, its own name or that of the folder which it is in, or is to be in.
+
+    What is not there yet is a folder if it has no ending, or a slash behind it.
+    """
     path = Path(told)
-    return path / STATE if path.is_dir() else path
+    is_file = path.suffix or os.path.lexists(path) or _is_state(path)
+    return path / STATE if told.endswith(os.sep) or path.is_dir() or not is_file else path
 
 
 def _is_state(path: Path) -> bool:
@@ -180,7 +186,7 @@ def _is_state(path: Path) -> bool:
 
 
 def _none(message: str, path: Path) -> Refusal:
-    where = "" if path == Path(STATE) else f"-C {path} "
+    where = "" if path == Path(STATE) else f"-C {quote(os.fspath(path))} "
     return Refusal(
         message, status=NO_STATE, code="no-state", hint=f"gitstate {where}init makes one"
     )

@@ -75,7 +75,7 @@ def _description(points: Sequence[Point], seconds: Sequence[float]) -> str:
     if not seconds:
         return text
     shortest, longest = times.duration(min(seconds)), times.duration(max(seconds))
-    return f"{text} A version came between {shortest} and {longest} behind the one before it."
+    return f"{text} A version came between {shortest} and {longest} after the one before it."
 
 
 def _frame(title: str, axis: Scale, top: int) -> Iterator[str]:

@@ -8,8 +8,10 @@ from typing import Final
 
 import click
 
-_AGO: Final = re.compile(r"(\d{1,9})\s*\.?\s*(s|sec|m|min|h|d|w)[a-z]*(?:[ .]ago)?")
-_UNITS: Final = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+_AGO: Final = re.compile(
+    r"(\d{1,9})\s*\.?\s*(?:(s|sec|seconds?)|(m|min|minutes?)|(h|hours?)|(d|days?)|(w|weeks?))(?:[ .]ago)?"
+)
+_UNITS: Final = (1, 60, 3600, 86400, 604800)
 _STEPS: Final = ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h"), (30 * 86400, 86400, "d"))
 
 
@@ -24,7 +26,9 @@ def moment(text: str) -> datetime:
         return datetime.now(UTC)
     try:
         if match := _AGO.fullmatch(text):
-            return datetime.now(UTC) - timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+            count, *named = match.groups()
+            unit = next(unit for unit, name in zip(_UNITS, named, strict=True) if name)
+            return datetime.now(UTC) - timedelta(seconds=int(count) * unit)
         found = datetime.fromisoformat(text)
         return found if found.tzinfo else found.astimezone()
     except OverflowError as error:
@@ -72,11 +76,11 @@ def shown(moment: datetime, *, exactly: bool) -> str:
 
 def duration(seconds: float) -> str:
     """`850 ms`, `3.2 s`, `12 min 05 s`, `3 h 20 min`, `2 d 4 h`."""
-    if seconds < 1:
+    if round(seconds * 1000) < 1000:
         return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
-    whole = int(seconds)
+    whole = round(seconds)
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02} s"
     if whole < 86400:
@@ -86,10 +90,8 @@ def duration(seconds: float) -> str:
 
 def size(count: float) -> str:
     """`812 B`, `43 KB`, `1.2 MB`: powers of 1,000."""
-    if count < 1000:
-        return f"{count:.0f} B"
-    for unit in ("KB", "MB", "GB"):
-        count /= 1000
-        if count < 1000 or unit == "GB":
+    for unit in ("B", "KB", "MB", "GB"):
+        if round(count) < 1000 or unit == "GB":
             break
-    return f"{count:.1f} {unit}" if count < 10 else f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.0f} {unit}" if unit == "B" or round(count, 1) >= 10 else f"{count:.1f} {unit}"

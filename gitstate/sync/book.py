@@ -45,18 +45,7 @@ class Remotes:
             StateError: as a transaction; nothing was changed.
             ValueError: another argument makes no sense; nothing was changed.
         """
-        if not is_name(name):
-            raise StateRemoteError(
-                f"a remote cannot be called {name!r}: expected letters, digits, and . _ - behind the first. Nothing was changed.",
-                remote=str(name),
-                path=self._layout.state,
-                code="remote-name",
-            )
-        if push not in ("manual", "auto"):
-            raise ValueError(f"push must be 'manual' or 'auto', not {push!r}")
-        if not is_timeout(timeout):
-            raise ValueError(f"timeout must be a number of seconds above 0, not {timeout!r}")
-        remote = Remote(name, parse(url).url, push, float(timeout))
+        remote = self._made(name, url, push, timeout)
         self._refuse_own(remote)
         if dry_run:
             self._is_new(remote, self._layout.remotes())
@@ -66,6 +55,22 @@ class Remotes:
                 self._forget(name)  # what was called so before may have been another one
                 known[name] = remote
         return remote
+
+    def _made(
+        self, name: str, url: str | os.PathLike[str], push: PushMode, timeout: float
+    ) -> Remote:
+        if not is_name(name):
+            raise StateRemoteError(
+                f"a remote cannot be called {name!r}: expected letters, digits, and . _ - after the first. Nothing was changed.",
+                remote=str(name),
+                path=self._layout.state,
+                code="remote-name",
+            )
+        if push not in ("manual", "auto"):
+            raise ValueError(f"push must be 'manual' or 'auto', not {push!r}")
+        if not is_timeout(timeout):
+            raise ValueError(f"timeout must be a number of seconds above 0, not {timeout!r}")
+        return Remote(name, parse(url).url, push, float(timeout))
 
     def _is_new(self, remote: Remote, known: Mapping[str, Remote]) -> bool:
         other = known.get(remote.name, remote)

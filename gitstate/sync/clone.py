@@ -47,6 +47,24 @@ def clone(
         raise ValueError(f"timeout must be a number of seconds above 0, not {timeout!r}")
     remote = Remote(ORIGIN, parse(url).url, timeout=float(timeout))
     layout = writer.store.layout
+    _refuse_what_is_here(writer, remote)
+    refused = files.Refused(StateWriteError, "cannot clone", layout.state, "Nothing was changed.")
+    with telling(progress) as tell, refused, _beside(layout.state) as place:
+        request = Request(None, layout.state.name, archive=True, allow_nan=writer.policy.allow_nan)
+        fetched = fetch(remote, request, place, tell)
+        if fetched.history.head is None:
+            raise _refusal(
+                remote,
+                layout.state,
+                f"there is no history of a state yet at {remote.url}. Nothing was changed. Push one to it first.",
+                code="remote-empty",
+            )
+        Pull(writer, remote, fetched, adds=True).run()
+
+
+def _refuse_what_is_here(writer: Writer, remote: Remote) -> None:
+    """Sees that there is neither a state, nor a history, nor another remote of that name."""
+    layout = writer.store.layout
     if os.path.lexists(layout.state) or BRANCH in writer.store.reader.refs():
         raise _refusal(
             remote,
@@ -64,18 +82,6 @@ def clone(
             " first, or clone to another place.",
             code="clone-exists",
         )
-    refused = files.Refused(StateWriteError, "cannot clone", layout.state, "Nothing was changed.")
-    with telling(progress) as tell, refused, _beside(layout.state) as place:
-        request = Request(None, layout.state.name, archive=True, allow_nan=writer.policy.allow_nan)
-        fetched = fetch(remote, request, place, tell)
-        if fetched.history.head is None:
-            raise _refusal(
-                remote,
-                layout.state,
-                f"there is no history of a state yet at {remote.url}. Nothing was changed. Push one to it first.",
-                code="remote-empty",
-            )
-        Pull(writer, remote, fetched, adds=True).run()
 
 
 def _refusal(remote: Remote, state: Path, why: str, *, code: str) -> StateRemoteError:

@@ -9,7 +9,7 @@ import click
 from gitstate.cli import documents, options, times
 from gitstate.cli.entries import called, names_of
 from gitstate.cli.output import printable, table
-from gitstate.cli.refusal import NO_STATE, USAGE, Refusal, meant
+from gitstate.cli.refusal import NO_STATE, USAGE, Refusal, meant, usage
 from gitstate.names import check_name
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def backup(
     elif name is None:
         _delete(session, delete, yes=yes, **how)
     else:
-        raise Refusal("NAME and --delete are two runs", status=USAGE, code="usage")
+        raise usage("NAME and --delete are two runs")
 
 
 @options.verb("backups")
@@ -51,7 +51,7 @@ def backup(
 def backups(session: Session, /, limit: int | None) -> None:
     """List the versions before the current one that can be restored, and the names of those that have one.
 
-    Newest first; behind them are older ones that only their names keep.
+    Newest first; after them come older ones that only their names keep.
     """
     state, output = session.state, session.output
     names, found = names_of(session), state.list_backups(limit)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
-from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -14,39 +12,22 @@ from gitstate.cli import documents, options
 from gitstate.cli.entries import called
 from gitstate.cli.output import counted
 from gitstate.cli.progress import progress_bar
-from gitstate.cli.refusal import USAGE, Refusal, status_of
-from gitstate.cli.session import STATE
+from gitstate.cli.refusal import Refusal, status_of, usage
 from gitstate.errors import StateReadError, StateValidationError
 from gitstate.layout import DEFAULT_MAX_BACKUPS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gitstate import ImportReport, PipelineState, Version
     from gitstate.cli.session import Session
 
 
 _BEGUN: Final = "{} has a history already, nothing was changed"
 
-
-class Window(click.ParamType[Any]):
-    """How many earlier versions are kept: a number, or `all`, which is None."""
-
-    name = "N|all"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> list[int | None]:
-        """The number in a list of its own, as None stands for what was not given."""
-        if value == "all":
-            return [None]
-        if not str(value).isdecimal():
-            self.fail(f"{value!r} is neither a number nor all", param, ctx)
-        return [int(value)]
-
-
 max_backups = click.option(
     "--max-backups",
-    metavar="N|all",
-    type=Window(),
+    type=options.Count(),
     help="How many earlier versions are kept; of a new state 50.",
 )
 
@@ -57,17 +38,14 @@ max_backups = click.option(
 @options.dry_run
 @click.pass_obj
 def init(
-    session: Session, /, file: str | None, max_backups: list[int | None] | None, dry_run: bool
+    session: Session, /, file: str | None, max_backups: options.Bound | None, dry_run: bool
 ) -> None:
     """Make FILE, a new state, or take in the one that is there as version 1.
 
     FILE is pipeline.json unless given; a name without a suffix is that of a folder for it. Where there is a history already,
     nothing is changed.
     """
-    if file is not None:
-        folder = file.endswith(os.sep) or not (Path(file).suffix or Path(file).exists())
-        session.options.state = os.path.join(file, STATE) if folder else file
-    state = _made(session, session.place(), max_backups)
+    state = _made(session, session.place(file), max_backups)
     newest = next(state.log(1), None)
     if newest is not None:
         _tell(session, state, newest, _BEGUN.format(state.path), dry_run=dry_run)
@@ -94,16 +72,22 @@ def init(
         return
     done = "made" if version.operation == "init" else "took in"
     _tell(session, state, version, f"{done} {state.path}", made=True)
-    _say_what_comes_next(session, state)
+    _say_what_comes_next(session, state, file or session.options.state)
 
 
 @options.verb("import")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False), required=False)
 @max_backups
+@options.expect
 @options.dry_run
 @click.pass_obj
 def import_backups(
-    session: Session, /, folder: str | None, max_backups: list[int | None] | None, dry_run: bool
+    session: Session,
+    /,
+    folder: str | None,
+    max_backups: options.Bound | None,
+    expect: str | None,
+    dry_run: bool,
 ) -> None:
     """Take in the backups that another state manager has left in FOLDER.
 
@@ -118,6 +102,9 @@ def import_backups(
     state = _made(session, session.here().path, max_backups)
     if max_backups is None and next(state.log(1), None) is None:
         _refuse_to_forget(state, folder)
+    state = session.expecting(state, expect)
+    if dry_run:
+        state.check_expected()
     with state, progress_bar(session) as progress:
         report = state.import_backups(folder, dry_run=dry_run, progress=progress)
     output = session.output
@@ -136,8 +123,10 @@ def import_backups(
         output.note("gitstate restore HEAD puts the newest of them into the state file")
 
 
-def _made(session: Session, path: Path, max_backups: list[int | None] | None) -> PipelineState:
-    return session.made(path, **({} if max_backups is None else {"max_backups": max_backups[0]}))
+def _made(session: Session, path: Path, max_backups: options.Bound | None) -> PipelineState:
+    return session.made(
+        path, **({} if max_backups is None else {"max_backups": max_backups.number})
+    )
 
 
 # -- init ------------------------------------------------------------------------------------------------------------
@@ -195,7 +184,7 @@ def _tell(
     session.output.note(f"{what}{which}")
 
 
-def _say_what_comes_next(session: Session, state: PipelineState) -> None:
+def _say_what_comes_next(session: Session, state: PipelineState, told: str | None) -> None:
     path, note = state.path, session.output.note
     git = next((folder for folder in path.parents if (folder / ".git").exists()), None)
     if git is not None:
@@ -203,7 +192,6 @@ def _say_what_comes_next(session: Session, state: PipelineState) -> None:
             f"{git} is a Git repository, which does not see the history in .pipeline/: commit {path.name} there, or"
             f" ignore it, as you like; ignore {path.name}.lock"
         )
-    told = session.options.state
     command = "gitstate" if told is None else f"gitstate -C {quote(told)}"
     note(f"{command} set -p /phase1/status '\"running\"' changes it, {command} status shows it")
 
@@ -219,11 +207,9 @@ def _refuse_to_forget(state: PipelineState, folder: str | None) -> None:
     """
     copies = state.import_backups(folder, dry_run=True).versions
     if copies > DEFAULT_MAX_BACKUPS + 1:
-        raise Refusal(
+        raise usage(
             f"these are {copies} versions, and a new state keeps {DEFAULT_MAX_BACKUPS} before the newest. Nothing was"
             " changed",
-            status=USAGE,
-            code="usage",
             hint=f"--max-backups all keeps all of them, --max-backups {DEFAULT_MAX_BACKUPS} those",
         )
 

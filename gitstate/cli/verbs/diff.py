@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 @options.verb("diff")
 @click.argument("names", nargs=-1, metavar="[A] [B] [POINTER]", type=VersionOrPointer())
 @click.option("--exit-code", is_flag=True, help="End with 3 where there are differences.")
-@click.option("--patch", is_flag=True, help="As an RFC 6902 patch, which gitstate apply takes.")
+@click.option(
+    "--json-patch", is_flag=True, help="As an RFC 6902 patch, which gitstate apply takes."
+)
 @click.pass_obj
-def diff(session: Session, /, names: tuple[str, ...], exit_code: bool, patch: bool) -> None:
+def diff(session: Session, /, names: tuple[str, ...], exit_code: bool, json_patch: bool) -> None:
     """Show what changed, value by value; with POINTER only there.
 
     \b
@@ -32,12 +34,12 @@ def diff(session: Session, /, names: tuple[str, ...], exit_code: bool, patch: bo
       gitstate diff A        from A to the state as it is now
       gitstate diff HEAD     what was edited in the file, and is no version yet
       gitstate diff A B      from A to B, as A..B; what is left out of that is HEAD
-      gitstate diff A --patch | gitstate -C copy apply -
+      gitstate diff A --json-patch | gitstate -C copy apply -
     """  # noqa: D301  click's sign
     named, pointer = apart(names)
     before, after, found = _compared(session, named, pointer)
     output = session.output
-    if patch:
+    if json_patch:
         output.document(to_json_patch(found))
     elif output.json:
         ends = {"from": before, "to": after}

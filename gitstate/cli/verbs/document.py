@@ -12,7 +12,7 @@ from gitstate.cli.changes import text_of
 from gitstate.cli.naming import VersionName, version_of
 from gitstate.cli.place import PointerName, parts_of, put_at, value_at, value_of
 from gitstate.cli.proposal import propose
-from gitstate.cli.refusal import USAGE, Refusal
+from gitstate.cli.refusal import usage
 
 if TYPE_CHECKING:
     from gitstate.cli.session import Session
@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 @options.verb("get")
 @click.argument("pointer", type=PointerName(), default="")
 @click.option("--at", metavar="VERSION", type=VersionName(), help="As it was in that version.")
-@click.option("-r", "--raw", is_flag=True, help="A string without its quotes.")
+@click.option(
+    "-r",
+    "--raw",
+    is_flag=True,
+    help="A string without its quotes; no control character of it on a terminal.",
+)
 @click.pass_obj
 def get(session: Session, /, pointer: str, at: str | None, raw: bool) -> None:
     """Write the state, or the value at POINTER, as JSON."""
@@ -30,7 +35,7 @@ def get(session: Session, /, pointer: str, at: str | None, raw: bool) -> None:
     if session.options.json:
         session.output.document(value)
     elif raw and isinstance(value, str):
-        click.echo(value)
+        session.output.raw(value)
     else:
         session.output.text(text_of(value))
 
@@ -52,7 +57,7 @@ def set_value(
     A number puts it over an item of an array, - at its end: /chunks/-
     """
     parts = parts_of(pointer)
-    new = value if string else value_of(value)
+    new = value if string else value_of(value, allow_nan=session.options.allow_nan)
 
     def change(document: dict[str, Any]) -> Any:
         """Puts it there."""
@@ -74,11 +79,7 @@ def unset(session: Session, /, pointer: str, **how: Any) -> None:
     """Take away the value at POINTER, key or item and all."""
     parts = parts_of(pointer)
     if not parts:
-        raise Refusal(
-            "the whole state cannot be taken away; gitstate set '' '{}' empties it",
-            status=USAGE,
-            code="usage",
-        )
+        raise usage("the whole state cannot be taken away; gitstate set '' '{}' empties it")
 
     def change(document: dict[str, Any]) -> Any:
         """Takes it away."""

@@ -13,6 +13,7 @@ from gitstate import patch as patches
 from gitstate.cli import options
 from gitstate.cli.changes import text_of
 from gitstate.cli.editor import Editing
+from gitstate.cli.output import agreed
 from gitstate.cli.place import PointerName, json_of, parts_of, put_at, value_at
 from gitstate.cli.proposal import propose, show
 from gitstate.cli.refusal import CONFLICT, USAGE, Refusal, document_of, status_of
@@ -80,10 +81,11 @@ def apply(session: Session, /, patch: str, **how: Any) -> None:
 
     All of it is done, or nothing. A "test" that fails is a conflict (13).
     """  # noqa: D301  what click has for a paragraph that stays as it is
+    allow_nan = session.options.allow_nan
     if patch == "-":
-        given = json_of(sys.stdin.buffer.read(), "the standard input")
+        given = json_of(sys.stdin.buffer.read(), "the standard input", allow_nan=allow_nan)
     else:
-        given = json_of(Path(patch).read_bytes(), patch)
+        given = json_of(Path(patch).read_bytes(), patch, allow_nan=allow_nan)
     if not isinstance(given, (dict, list)):
         raise Refusal(
             "a patch is an array (RFC 6902) or an object (RFC 7396)",
@@ -104,14 +106,14 @@ def _valid(session: Session, editing: Editing, document: dict[str, Any], parts: 
     """
     while (content := editing.edited()) is not None:
         try:
-            value = json_of(content, "what you wrote")
+            value = json_of(content, "what you wrote", allow_nan=session.options.allow_nan)
             session.state.validate(_put(copy.deepcopy(document), parts, value))
         except (Refusal, StateValidationError) as error:
             if session.output.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
                 raise
             status = status_of(error)
             session.output.error(document_of(error, status))
-            if not click.confirm("Edit again?", default=True, err=True):
+            if not agreed("Edit again?", default=True):
                 raise Refusal("nothing was changed", status=status, code="declined") from error
         else:
             return value

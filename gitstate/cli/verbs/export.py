@@ -12,7 +12,7 @@ import click
 
 from gitstate.cli import options
 from gitstate.cli.naming import VersionName, version_of
-from gitstate.cli.refusal import USAGE, Refusal
+from gitstate.cli.refusal import Refusal, usage
 from gitstate.errors import StateError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def export(session: Session, /, target: tuple[str, ...], bundle: bool, force: bo
     """  # noqa: D301  click's own mark for lines that stay as they are
     *names, place = target
     if len(names) > 1:
-        raise Refusal("one VERSION, and one TARGET", status=USAGE, code="usage")
+        raise usage("one VERSION, and one TARGET")
     state, folder = session.state, not (bundle or names)
     version = version_of(session.state, names[0]) if names else None
     if version is None:
@@ -46,7 +46,7 @@ def export(session: Session, /, target: tuple[str, ...], bundle: bool, force: bo
     try:
         written = (state.export_bundle if bundle else state.export)(place, version)
     except ValueError as error:
-        raise Refusal(str(error), status=USAGE, code="usage") from error
+        raise usage(str(error)) from error
     files = _files(state, written) if folder else [written]
     if session.output.json:
         session.output.document({"files": [str(file) for file in files]})
@@ -91,7 +91,7 @@ def _refuse_target(target: str, *, folder: bool, force: bool) -> None:
         raise Refusal(f"{target} is there already", code="exists", hint="--force replaces it")
     else:
         return
-    raise Refusal(problem, status=USAGE, code="usage", hint=hint)
+    raise usage(problem, hint=hint)
 
 
 def _files(state: PipelineState, folder: Path) -> list[Path]:

@@ -12,7 +12,7 @@ import click
 from gitstate import files
 from gitstate.cli import options, series, times
 from gitstate.cli.output import printable
-from gitstate.cli.refusal import USAGE, Refusal
+from gitstate.cli.refusal import Refusal, usage
 from gitstate.errors import StateWriteError
 
 if TYPE_CHECKING:
@@ -27,23 +27,8 @@ _VERSIONS: Final = 100
 _SVG: Final = ".svg"
 
 
-class _Count(click.ParamType[int]):
-    """How many, or `all`."""
-
-    name = "count"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The number; 0 for all."""
-        text = str(value)
-        if text == "all":
-            return 0
-        if not (text.isdecimal() and 0 < len(text) < 10 and int(text) > 0):
-            self.fail(f"{text!r} is no number above 0, nor 'all'", param, ctx)
-        return int(text)
-
-
 @options.verb("history")
-@click.option("-n", "--limit", metavar="N", type=_Count(), help="At most so many; all for all.")
+@click.option("-n", "--limit", type=options.Count(1), help="At most so many.")
 @click.option("--failures", is_flag=True, help="Only what failed.")
 @click.option("--operation", metavar="NAME", help="Only what was done by that operation.")
 @click.option(
@@ -56,7 +41,7 @@ class _Count(click.ParamType[int]):
 def history(
     session: Session,
     /,
-    limit: int | None,
+    limit: options.Bound | None,
     plot: bool,
     svg: str | None,
     force: bool,
@@ -68,7 +53,7 @@ def history(
     with --json as well.
 
     --plot and --svg draw, over the last 100 versions unless -n says otherwise, how large the state
-    was, and how many seconds each version came behind the one before it.
+    was, and how many seconds each version came after the one before it.
 
     \b
         gitstate history --failures --since 1d
@@ -77,21 +62,28 @@ def history(
     if plot or svg is not None:
         if svg is not None:
             _refuse_target(svg, force=force)
-        _draw(session, _VERSIONS if limit is None else limit, svg, **which)
+        _draw(session, _VERSIONS if limit is None else limit.number, svg, **which)
     else:
-        _list(session, _LINES if limit is None else limit, **which)
+        _list(session, _LINES if limit is None else limit.number, **which)
 
 
 # -- lines ---------------------------------------------------------------------------------------------------------------
 
 
 def _list(
-    session: Session, limit: int, *, failures: bool, operation: str | None, since: datetime | None
+    session: Session,
+    limit: int | None,
+    *,
+    failures: bool,
+    operation: str | None,
+    since: datetime | None,
 ) -> None:
     output = session.output
     is_filtered = failures or operation is not None or since is not None
     # One more, to know whether there is one.
-    found = session.state.get_transaction_history(None if is_filtered or not limit else limit + 1)
+    found = session.state.get_transaction_history(
+        None if is_filtered or limit is None else limit + 1
+    )
     found = [
         line
         for line in found
@@ -99,7 +91,7 @@ def _list(
         and operation in (None, _operation(line), line["operation"])
         and (since is None or datetime.fromisoformat(line["timestamp"]) >= since)
     ]
-    shown = found[:limit] if limit else found
+    shown = found[:limit]
     if output.json:
         for line in shown:
             output.line(
@@ -109,7 +101,7 @@ def _list(
     output.paged(_lines(shown, output.width, exactly=output.exactly))
     if not shown:
         output.note("nothing of that kind was done" if is_filtered else "nothing was done yet")
-    elif len(shown) < len(found):
+    elif limit is not None and limit < len(found):
         output.note(f"there is more: -n {limit * 4}, or -n all")
 
 
@@ -153,7 +145,7 @@ def _on_a_line(text: str) -> str:
 
 def _draw(
     session: Session,
-    limit: int,
+    limit: int | None,
     svg: str | None,
     *,
     failures: bool,
@@ -161,13 +153,11 @@ def _draw(
     since: datetime | None,
 ) -> None:
     if failures:
-        raise Refusal(
-            "a failure made no version that could be drawn: --failures goes without --plot and --svg",
-            status=USAGE,
-            code="usage",
+        raise usage(
+            "a failure made no version that could be drawn: --failures goes without --plot and --svg"
         )
     output = session.output
-    points = series.read(session, limit or None, operation=operation, since=since)
+    points = series.read(session, limit, operation=operation, since=since)
     if svg is not None:
         _write_svg(session, points, svg)
     elif output.json:
@@ -190,11 +180,7 @@ def _refuse_target(svg: str, *, force: bool) -> None:
     if svg == "-":
         return
     if not svg.endswith(_SVG):
-        raise Refusal(
-            f"--svg writes to a file that is called *{_SVG}, or to -, not to {svg!r}",
-            status=USAGE,
-            code="usage",
-        )
+        raise usage(f"--svg writes to a file that is called *{_SVG}, or to -, not to {svg!r}")
     if os.path.lexists(svg) and not force:
         raise Refusal(f"{svg} is there already", code="exists", hint="--force replaces it")
 

@@ -13,7 +13,7 @@ import click
 from gitstate import hooks
 from gitstate.cli import options
 from gitstate.cli.output import printable, table
-from gitstate.cli.refusal import NO_STATE, USAGE, Refusal
+from gitstate.cli.refusal import NO_STATE, Refusal, usage
 
 if TYPE_CHECKING:
     from gitstate.cli.session import Session
@@ -119,10 +119,8 @@ def _where(session: Session, name: str) -> Path:
         return store / "hooks"
     if name == "pre-commit":
         return _of_project(session.place().parent)
-    raise Refusal(
+    raise usage(
         "which bare repository, on the server, is pre-receive for?",
-        status=USAGE,
-        code="usage",
         hint="gitstate hooks install pre-receive /srv/git/state.git/hooks",
     )
 
@@ -148,10 +146,8 @@ def _no_project(why: str) -> Refusal:
 
 def _given(folder: Path) -> Path:
     if (folder / "HEAD").is_file():
-        raise Refusal(
+        raise usage(
             f"{folder} is a repository, which looks for hooks in a folder of it",
-            status=USAGE,
-            code="usage",
             hint=f"did you mean {folder / 'hooks'}?",
         )
     return folder

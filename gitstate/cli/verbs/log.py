@@ -12,7 +12,7 @@ from gitstate.cli.graph import Graph
 from gitstate.cli.naming import VersionOrPointer, apart, version_of
 from gitstate.cli.output import printable
 from gitstate.cli.place import PointerName, parts_of, value_at
-from gitstate.cli.refusal import USAGE, Refusal
+from gitstate.cli.refusal import usage
 from gitstate.cli.times import Moment, shown
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def log(
 ) -> None:
     """List versions, newest first; with POINTER those that changed the value there, and the value.
 
-    Behind the number, the hash and the age stand the operation, the backups that a version is, its message, and the
+    After the number, the hash and the age stand the operation, the backups that a version is, its message, and the
     keys that it changed. A bar of --graph stands for the time by its logarithm.
 
     \b
@@ -64,7 +64,7 @@ def log(
         )
     if listed.ended and all(value is None for value in chosen.values()):
         _note_end(session, listed.oldest, pointer)
-    elif listed.ended and listed.oldest is None:
+    elif listed.ended and listed.oldest is None and chosen["limit"] != 0:
         session.output.note("no version is like that")
 
 
@@ -81,8 +81,8 @@ def show(session: Session, /, names: tuple[str, ...]) -> None:
     """  # noqa: D301
     named, pointer = apart(names)
     if len(named) > 1:
-        raise Refusal(
-            "one version can be shown; gitstate diff A B compares two", status=USAGE, code="usage"
+        raise usage(
+            "one version can be shown; gitstate diff A B compares two",
         )
     version = version_of(session.state, named[0] if named else "HEAD")
     past = compare.Past(session.state)

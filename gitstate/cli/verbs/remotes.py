@@ -15,7 +15,6 @@ from gitstate.cli.entries import line_of
 from gitstate.cli.place import Offered
 from gitstate.cli.progress import progress_bar
 from gitstate.cli.refusal import REMOTE, Refusal
-from gitstate.cli.session import STATE
 
 if TYPE_CHECKING:
     from gitstate import PipelineState
@@ -69,10 +68,11 @@ def list_remotes(session: Session, /) -> None:
     help="auto: it gets each version soon after its commit.",
 )
 @_timeout
+@options.expect
 @options.dry_run
 @click.pass_obj
 def add(
-    session: Session, /, name: str, url: str, *, push: Any, timeout: float | None, dry_run: bool
+    session: Session, /, name: str, url: str, timeout: float | None, push: Any, **how: Any
 ) -> None:
     r"""Add the Git repository at URL, which is to get the history, or has it, as NAME.
 
@@ -82,10 +82,12 @@ def add(
     gitstate remote add origin user@host:state.git --push auto
     """
     given: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
+    expect, dry_run = how["expect"], how["dry_run"]
     if dry_run:
+        session.refuse_stale(expect)
         added = session.state.remotes.add(name, url, push=push, dry_run=True, **given)
     else:
-        with session.changing() as state:
+        with session.changing(expect) as state:
             added = state.remotes.add(name, url, push=push, **given)
     output = session.output
     if output.json:
@@ -101,16 +103,19 @@ def add(
 
 @options.verb("remove")
 @click.argument("name", type=RemoteName())
+@options.expect
 @options.dry_run
 @click.pass_obj
-def remove(session: Session, /, name: str, dry_run: bool) -> None:
+def remove(session: Session, /, name: str, expect: str | None, dry_run: bool) -> None:
     """Forget the remote NAME. Over there nothing is changed.
 
     Versions that it lacks are not kept for it any longer: those older than the window go with the next prune.
     """
     status = session.state.remote_status(name)
-    if not dry_run:
-        with session.changing() as state:
+    if dry_run:
+        session.refuse_stale(expect)
+    else:
+        with session.changing(expect) as state:
             state.remotes.remove(name)
     output = session.output
     if output.json:
@@ -168,6 +173,7 @@ def pull(session: Session, /, name: str, expect: str | None, dry_run: bool) -> N
     contact.
     """
     if dry_run:
+        session.refuse_stale(expect)
         traffic.would_pull(session, session.state.remote_status(name))
         return
     with session.changing(expect) as state, progress_bar(session) as progress:
@@ -189,9 +195,7 @@ def clone(
     FILE is where it is to be, called as it is there: pipeline.json here unless given. A folder will do; so is taken
     what has no ending. A dry run fetches and checks everything, and keeps nothing.
     """
-    if file is not None:
-        session.options.state = file if Path(file).suffix else os.path.join(file, STATE)
-    place = session.place()
+    place = session.place(file)
     given: dict[str, Any] = {} if timeout is None else {"remote_timeout": timeout}
     if not dry_run:
         _clone(session, url, place, place, **given)
@@ -219,6 +223,8 @@ def reroot(session: Session, /, expect: str | None, dry_run: bool, yes: bool) ->
     hashes take no push any more, and clones of them no pull.
     """
     output = session.output
+    if dry_run:
+        session.refuse_stale(expect)
     ids = session.state.reroot(dry_run=True).ids
     if ids and not dry_run:
         session.confirm(

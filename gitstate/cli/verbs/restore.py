@@ -79,7 +79,7 @@ def undo(session: Session, /, **how: Any) -> None:
 @options.dry_run
 @click.pass_obj
 def redo(session: Session, /, **how: Any) -> None:
-    """Take the last undo back; again, the one before it. Behind any other change there is none."""
+    """Take the last undo back; again, the one before it. After any other change there is none."""
     _step(session, lambda state, dry_run: state.redo(dry_run=dry_run), **how)
 
 

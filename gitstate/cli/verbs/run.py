@@ -17,7 +17,7 @@ from gitstate.cli.child import Child, signal_of, status_without
 from gitstate.cli.entries import line_of
 from gitstate.cli.place import PointerName, parts_of, put_at
 from gitstate.cli.proposal import propose
-from gitstate.cli.refusal import USAGE, Refusal, document_of, status_of
+from gitstate.cli.refusal import Refusal, document_of, status_of, usage
 from gitstate.errors import StateError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @options.verb("run", context_settings={"allow_interspersed_args": False})
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option(
-    "--at",
+    "--under",
     metavar="POINTER",
     type=PointerName(),
     help="Where it is recorded; /runs/PROGRAM unless given.",
@@ -40,14 +40,14 @@ def run(
     session: Session,
     /,
     command: tuple[str, ...],
-    at: str | None,
+    under: str | None,
     message: str | None,
     **how: Any,
 ) -> None:
     """Run COMMAND and record how it went.
 
     \b
-      gitstate run --at /phase4 -- python speak.py
+      gitstate run --under /phase4 -- python speak.py
       gitstate run -- make all
 
     One version says that it is running, another how it ended: status (success or failed), timestamps (start, end, and
@@ -60,7 +60,7 @@ def run(
     standard error: the output is the command's.
     """  # noqa: D301  what click has for a paragraph that stays as it is
     program = os.path.basename(command[0])
-    record = _Record(program, at)
+    record = _Record(program, under)
     subject = message or f"run {program}"
     if how["dry_run"]:
         propose(session, record.begin, operation="run", **how)
@@ -102,11 +102,11 @@ class _End(NamedTuple):
 class _Record:
     """The record of one run, at its place in a document."""
 
-    def __init__(self, program: str, at: str | None) -> None:
+    def __init__(self, program: str, under: str | None) -> None:
         self._program = program
-        self._parts = ["runs", program] if at is None else parts_of(at)
+        self._parts = ["runs", program] if under is None else parts_of(under)
         if not self._parts:
-            raise Refusal("a run is recorded in a part of the state", status=USAGE, code="usage")
+            raise usage("a run is recorded in a part of the state")
 
     @property
     def pointer(self) -> str:
@@ -159,7 +159,7 @@ class _Record:
             raise Refusal(
                 f"at {self.pointer} there is no object, which a run could be recorded in",
                 code="no-such-place",
-                hint="--at POINTER names another place",
+                hint="--under POINTER names another place",
             )
         return found
 

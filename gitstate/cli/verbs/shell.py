@@ -8,7 +8,7 @@ import click
 
 from gitstate.cli import completion as completions
 from gitstate.cli import options
-from gitstate.cli.refusal import FAILED, USAGE, Refusal
+from gitstate.cli.refusal import FAILED, usage
 
 if TYPE_CHECKING:
     from gitstate.cli.session import Session
@@ -35,7 +35,7 @@ def demo(context: click.Context, session: Session, /, keep: bool) -> None:
     try:
         folder = play(report, source, keep=keep)
     except SourceError as error:
-        raise Refusal(str(error), status=USAGE, code="usage") from error
+        raise usage(str(error)) from error
     if output.json:
         output.document(
             {

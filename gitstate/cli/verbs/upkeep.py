@@ -11,7 +11,7 @@ import click
 from gitstate.cli import options, times
 from gitstate.cli.output import counted, printable
 from gitstate.cli.progress import progress_bar
-from gitstate.cli.refusal import CORRUPT, USAGE, Refusal
+from gitstate.cli.refusal import CORRUPT, Refusal, usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +85,7 @@ def repair(session: Session, /, source: str | None, yes: bool, dry_run: bool) ->
         with state:
             report = state.repair(source)
     except ValueError as error:
-        raise Refusal(str(error), status=USAGE, code="usage") from error
+        raise usage(str(error)) from error
     _show_repair(session, problems, report)
 
 
@@ -118,14 +118,20 @@ def prune(session: Session, /, keep: int | None, yes: bool, dry_run: bool) -> No
 
 
 @options.verb("checkpoint")
+@options.dry_run
 @click.pass_obj
-def checkpoint(session: Session, /) -> None:
+def checkpoint(session: Session, /, dry_run: bool) -> None:
     """Pack the history, and empty the journal. Changes do that by themselves, when the journal is full."""
-    with session.state as state:
-        state.checkpoint()
-    if session.output.json:
-        session.output.document({"dry_run": False, "path": str(state.path)})
-    session.output.note("the history is packed, the journal empty")
+    state, output = session.state, session.output
+    if not dry_run:
+        with state:
+            state.checkpoint()
+    if output.json:
+        output.document({"path": str(state.path), "dry_run": dry_run})
+    elif dry_run:
+        output.print("the history would be packed, the journal emptied")
+    else:
+        output.note("the history is packed, the journal empty")
 
 
 def _shown(session: Session, problems: tuple[str, ...]) -> Iterator[str]:

@@ -29,9 +29,9 @@ _REMEMBERED: Final = 1000
 @options.verb("watch")
 @click.argument("pointer", type=PointerName(), default="")
 @click.option(
-    "--since", metavar="VERSION", type=VersionName(), help="First those that came behind it."
+    "--since", metavar="VERSION", type=VersionName(), help="First those that came after it."
 )
-@click.option("-n", "--limit", metavar="N", type=click.IntRange(min=1), help="End behind so many.")
+@click.option("-n", "--limit", metavar="N", type=click.IntRange(min=1), help="End after so many.")
 @click.option("-p", "--patch", is_flag=True, help="With what each changed.")
 @click.pass_obj
 def watch(
