@@ -1,6 +1,7 @@
 """The verb history, and the drawings that it has in common with others."""
 
 import io
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -131,6 +132,26 @@ def test_the_drawing_is_an_svg_that_says_what_it_shows(folder):
     assert "a&<b.json" in ET.fromstring(written).find(f"{SVG}title").text
     said = refused(1, "history", "--svg", "nowhere/h.svg", cwd=folder)
     assert said == "error: nowhere/h.svg: No such file or directory\n"
+
+
+@pytest.mark.parametrize(
+    ("success", "details", "shown"),
+    [
+        (True, {"changed_keys": ["a", 1, None]}, "a, 1, null"),
+        (True, {"changed_keys": "all"}, "all"),
+        (True, "no object", "none"),
+        (False, {"error": {"code": 5}, "reason": None}, 'null: {"code": 5}'),
+    ],
+)
+def test_what_another_manager_wrote_into_its_log_is_shown(success, details, shown, folder):
+    line = {"timestamp": "2025-03-01T12:00:00", "operation": "old", "success": success}
+    (folder / ".pipeline" / "transactions.log").write_text(json.dumps({**line, "details": details}))
+    PipelineState(folder / "pipeline.json").import_backups()
+
+    assert run("history", "--operation", "old", cwd=folder).out.rstrip().endswith(shown)
+    document = run("history", "--operation", "old", "--json", cwd=folder).document["details"]
+    assert isinstance(document, dict)
+    assert all(isinstance(each, str) for each in document.get("changed_keys", []))
 
 
 # -- in this process -----------------------------------------------------------------------------------------------------
