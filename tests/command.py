@@ -5,6 +5,7 @@ of one that has imported the command already: `warm.py`.
 """
 
 import atexit
+import contextlib
 import functools
 import json
 import os
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,6 +100,43 @@ def run(
     assert not check or done.status == 0, done.err
     assert "Traceback" not in done.err or "-vv" in arguments, done.err
     return done
+
+
+def wait_until(so: Callable[[], bool], process: subprocess.Popen[Any] | None = None) -> None:
+    """Waits for what a process, which must not end before, is about to do."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not so():
+        assert process is None or process.poll() is None, process
+        assert time.monotonic() < until, f"not in {PATIENCE_SECONDS} s"
+        time.sleep(0.01)
+
+
+def read_until(wanted: bytes, descriptor: int) -> bytes:
+    """What comes by that descriptor until `wanted` is in it."""
+    said = b""
+    until = time.monotonic() + PATIENCE_SECONDS
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        while wanted not in said:
+            assert selector.select(until - time.monotonic()), (
+                f"not in {PATIENCE_SECONDS} s: {said!r}"
+            )
+            more = os.read(descriptor, 1000)
+            assert more, said
+            said += more
+    return said
+
+
+def is_open(path: Path) -> bool:
+    """Whether another process has that file open."""
+    links = (
+        link for link in Path("/proc").glob("[0-9]*/fd/*") if link.parts[2] != str(os.getpid())
+    )
+    for link in links:
+        with contextlib.suppress(OSError):
+            if link.readlink() == path:
+                return True
+    return False
 
 
 def refused(status: int, *arguments: str | Path, cwd: Path, given: str = "", **env: str) -> str:
