@@ -58,8 +58,8 @@ class Session:
         state = self.state
         if expect is not None:
             state = state.expecting(version_of(self.state, expect))
-        with state:
-            yield state
+        with _closed(state) as open_state:
+            yield open_state
 
     def refuse_stale(self, expect: str | None) -> None:
         """What `changing` would refuse, for those that only say what they would do.
@@ -164,6 +164,18 @@ class Session:
             ) from error
         finally:
             sys.path.pop(0)
+
+
+@contextlib.contextmanager
+def _closed(state: PipelineState) -> Iterator[PipelineState]:
+    """A block behind which the state is closed, unless that is ended by Ctrl-C: who is next can pack it, too."""
+    with contextlib.ExitStack() as closing:
+        closing.enter_context(state)
+        try:
+            yield state
+        except KeyboardInterrupt:
+            closing.pop_all()  # it could wait for the lock as long as what was just given up
+            raise
 
 
 def _file(told: str) -> Path:
