@@ -257,7 +257,7 @@ def test_an_end_that_cannot_be_recorded_is_told_loudly(script, status, folder):
     [
         (["--at", "/phase4/status"], 1, "there is no object"),
         (["--at", ""], 2, "in a part of the state"),
-        (["--at", "/phase4", "--expect", "0"], 1, "0"),
+        (["--at", "/phase4", "--expect", "0"], 1, "no such version: 0"),
         (["--at", "/phase5_5/metrics/coverage/x"], 14, "/phase5_5/metrics/coverage"),
     ],
 )
