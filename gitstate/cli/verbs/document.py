@@ -30,7 +30,7 @@ def get(session: Session, /, pointer: str, at: str | None, raw: bool) -> None:
     if session.options.json:
         session.output.document(value)
     elif raw and isinstance(value, str):
-        click.echo(value)
+        click.echo(value, color=True)  # or it would take commands of a terminal out
     else:
         session.output.text(text_of(value))
 
