@@ -2,9 +2,10 @@
 
 They are a commit on `refs/audit/import` with files of JSON Lines, a thousand lines in each. A line of
 `backups.000000001.jsonl` says of a file what it is called, the id of what it held, and the commit that it is now. A
-line of `lines.0001.000000001.jsonl` is what `get_transaction_history` gives, and `serial`, the version that it came
-upon, `imported`, a hash of the line as it stood in the log, and `more`, what else that said. All that begin with
-`lines.0001` are in order; what belongs before the last of them begins `lines.0002`.
+line of `lines.0001.000000001.jsonl` is what `get_transaction_history` gives, but for `details`, which are as the other
+manager wrote them, and `serial`, the version that it came upon, `imported`, a hash of the line as it stood in the log,
+and `more`, what else that said. All that begin with `lines.0001` are in order; what belongs before the last of them
+begins `lines.0002`.
 
 Nothing is ever taken out of it: what was imported is known for good, also where the version is pruned or its name gone.
 The commit before it is its parent, in stores that were made by a first gitstate not of all; two, where others had
@@ -257,4 +258,20 @@ def _run(name: bytes) -> int:
 
 def _imported(row: dict[str, Any]) -> ImportedLine:
     line = {key: value for key, value in row.items() if key not in _OF_THE_IMPORT}
+    line["details"] = _in_the_types_of_the_trail(line.get("details"))
     return ImportedLine(row["serial"], datetime.fromisoformat(row["timestamp"]), line)
+
+
+def _in_the_types_of_the_trail(said: Any) -> dict[str, Any]:
+    """The details of a line: a row has what another manager wrote there, whatever that was."""
+    details = {**said} if isinstance(said, dict) else {"details": said}
+    for name in {"error", "reason"} & details.keys():
+        details[name] = _text(details[name])
+    if "changed_keys" in details:
+        keys = details["changed_keys"]
+        details["changed_keys"] = [*map(_text, keys if isinstance(keys, list) else [keys])]
+    return details
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

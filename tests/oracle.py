@@ -528,6 +528,28 @@ def fork(work: Callable[[Tell], None]) -> Child:
         os._exit(status)
 
 
+@contextmanager
+def outlived_lock(path: Path) -> Iterator[int]:
+    """The id of a process that has died in a transaction `outlived`, and left a program that keeps the lock."""
+    lock = path.with_name(f"{path.name}.lock").resolve()
+
+    def work(tell: Tell) -> None:
+        with PipelineState(path).transaction(operation="outlived") as txn:
+            txn.data["n"] = "never committed"
+            numbers = map(int, os.listdir("/proc/self/fd"))
+            held = [each for each in numbers if Path(f"/proc/self/fd/{each}").resolve() == lock]
+            tell(subprocess.Popen(["sleep", "60"], pass_fds=held).pid)
+            os._exit(0)
+
+    child = fork(work)
+    (program,) = child.finish()
+    try:
+        yield child.pid
+        os.kill(program, 0)  # it has had the lock all the while
+    finally:
+        os.kill(program, signal.SIGKILL)
+
+
 _parents_ends: set[int] = set()
 
 

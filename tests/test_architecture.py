@@ -1,6 +1,7 @@
 """Architecture: a module imports only from rows above its own, lazy and TYPE_CHECKING imports included."""
 
 import ast
+import functools
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -86,9 +87,15 @@ def name_of(path: Path) -> str:
 NAMES = {name_of(path): path for path in MODULES}
 
 
+@functools.cache
+def nodes(path: Path) -> list[ast.AST]:
+    """All that a module is made of."""
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 def imported(path: Path) -> Iterator[str]:
     """The dotted name of everything that a module imports anywhere in it, `from x import y` as `x.y`."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -96,6 +103,7 @@ def imported(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+@functools.cache
 def imported_modules(path: Path) -> set[Path]:
     """The modules of the package that a module imports."""
     found = set()
@@ -154,7 +162,7 @@ def test_inside_a_package_no_module_imports_in_a_circle(path):
 def uses(path: Path, *names: str) -> set[str]:
     """Which of `names` a module mentions, as a name, an attribute, an import or a string."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         mentioned = (
             getattr(node, "id", None),
             getattr(node, "attr", None),

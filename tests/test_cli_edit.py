@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from command import COMMAND, environment, refused, run
+from command import COMMAND, environment, read_until, refused, run, wait_until
 
 from gitstate import PipelineState
 from gitstate.cli.editor import Editing
@@ -129,6 +129,36 @@ def test_an_editor_that_fails_changes_nothing_and_loses_nothing(folder):
     assert read(folder)["note"] == "old"
 
 
+def test_what_is_left_in_place_of_the_text_is_kept_and_told_behind_the_error(folder):
+    env = editor(folder, 'rm "$1"; mkdir "$1"; echo mine > "$1/text"; exit 3')
+
+    done = run("edit", cwd=folder, env=env, check=False)
+
+    assert done.status == 1
+    assert "ended with 3; nothing was changed" in done.err
+    assert f"what you wrote is kept in {folder}/kept/" in done.err
+    assert [each.read_text() for each in (folder / "kept").glob("*/*/text")] == ["mine\n"]
+
+
+def test_a_text_that_cannot_be_written_down_leaves_nothing(folder):
+    env = editor(folder, "touch opened")
+    PipelineState(folder / "pipeline.json").write({"note": "x" * 5000})
+
+    done = subprocess.run(
+        ["sh", "-c", 'ulimit -f 1; exec "$@"', "sh", *COMMAND, "edit"],
+        cwd=folder,
+        env=environment(**env),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert "File too large" in done.stderr
+    assert list((folder / "kept").iterdir()) == []
+    assert not (folder / "opened").exists()
+
+
 def test_nobody_waits_while_the_editor_is_open_and_what_they_change_elsewhere_stays(folder):
     other = f"{' '.join(COMMAND)} --lock-timeout 0 set /note '\"new\"'"
     env = editor(folder, f'{other} && sed -i s/running/success/ "$1"')
@@ -167,12 +197,9 @@ def test_on_a_terminal_it_is_edited_again_from_where_it_was_left(folder):
         [*COMMAND, "edit"], cwd=folder, env=environment(**env), stdin=slave, stdout=-1, stderr=slave
     ) as process:
         os.close(slave)
-        said = b""
-        while b"Edit again?" not in said:
-            said += os.read(master, 1000)
+        said = read_until(b"Edit again?", master)
         os.write(master, b"y\n")
-        while b"version 2" not in said:
-            said += os.read(master, 1000)
+        read_until(b"version 2", master)
         assert process.wait(60) == 0
         assert process.stdout.read() == b""
     os.close(master)
@@ -194,8 +221,7 @@ def test_ctrl_c_ends_an_editor_that_does_not_mind_it_and_keeps_the_text(folder):
         text=True,
         start_new_session=True,
     ) as process:
-        while not (folder / "ready").exists():
-            assert process.poll() is None
+        wait_until((folder / "ready").exists, process)
         os.killpg(process.pid, signal.SIGINT)
         said = process.communicate(timeout=60)[1]
 

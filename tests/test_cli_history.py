@@ -1,6 +1,7 @@
 """The verb history, and the drawings that it has in common with others."""
 
 import io
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -145,6 +146,26 @@ def test_a_drawing_that_is_there_is_replaced_by_whoever_says_so(folder):
     run("history", "--svg", "h.svg", "--force", cwd=folder)
     assert drawing.read_text().startswith("<svg")
     assert linked.read_text() == "another"  # it was not written over in place
+
+
+@pytest.mark.parametrize(
+    ("success", "details", "shown"),
+    [
+        (True, {"changed_keys": ["a", 1, None]}, "a, 1, null"),
+        (True, {"changed_keys": "all"}, "all"),
+        (True, "no object", "none"),
+        (False, {"error": {"code": 5}, "reason": None}, 'null: {"code": 5}'),
+    ],
+)
+def test_what_another_manager_wrote_into_its_log_is_shown(success, details, shown, folder):
+    line = {"timestamp": "2025-03-01T12:00:00", "operation": "old", "success": success}
+    (folder / ".pipeline" / "transactions.log").write_text(json.dumps({**line, "details": details}))
+    PipelineState(folder / "pipeline.json").import_backups()
+
+    assert run("history", "--operation", "old", cwd=folder).out.rstrip().endswith(shown)
+    document = run("history", "--operation", "old", "--json", cwd=folder).document["details"]
+    assert isinstance(document, dict)
+    assert all(isinstance(each, str) for each in document.get("changed_keys", []))
 
 
 # -- in this process -----------------------------------------------------------------------------------------------------

@@ -5,12 +5,13 @@ import os
 import pty
 import signal
 import subprocess
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 import pytest
-from command import COMMAND, environment, refused, run
+from command import COMMAND, environment, is_open, read_until, refused, run, wait_until
 
 from gitstate import PipelineState
 
@@ -121,8 +122,7 @@ def test_a_signal_reaches_the_command_and_how_that_ended_is_recorded(number, fol
         stderr=-1,
         start_new_session=True,
     ) as process:
-        while not (folder / "pid").exists():
-            assert process.poll() is None
+        wait_until((folder / "pid").exists, process)
         # One that nobody can pass on is sent to the command itself.
         to = int((folder / "pid").read_text()) if number == signal.SIGKILL else process.pid
         os.kill(to, number)
@@ -135,14 +135,13 @@ def test_a_signal_reaches_the_command_and_how_that_ended_is_recorded(number, fol
     assert number == signal.SIGINT or number.name in record["errors"][0]["message"]
 
 
-def test_ctrl_c_on_a_terminal_is_the_commands_who_may_go_on(folder):
+@contextmanager
+def on_terminal(folder: Path, *command: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The verb in front of a terminal of its own, and that terminal's other end."""
     master, slave = pty.openpty()
-    script = (
-        """trap 'echo x >>hits' INT; echo ready; while ! test -e hits; do sleep 0.1; done; exit 0"""
-    )
     # The leader of a session takes the first terminal that it opens for its own.
     with subprocess.Popen(
-        ["sh", "-c", 'exec "$@" <"$0"', os.ttyname(slave), *COMMAND, "run", "sh", "-c", script],
+        ["sh", "-c", 'exec "$@" <"$0"', os.ttyname(slave), *COMMAND, "run", *command],
         cwd=folder,
         env=environment(),
         stdout=slave,
@@ -150,20 +149,86 @@ def test_ctrl_c_on_a_terminal_is_the_commands_who_may_go_on(folder):
         start_new_session=True,
     ) as process:
         os.close(slave)
-        said = b""
-        while b"ready" not in said:
-            said += os.read(master, 1000)
-        os.kill(process.pid, signal.SIGINT)  # the terminal would have sent it to the command, too
-        time.sleep(0.5)
-        assert not (folder / "hits").exists()
-        os.write(master, b"\x03")
-        while b"version 3" not in said:
-            said += os.read(master, 1000)
-        assert process.wait(60) == 0
+        yield process, master
     os.close(master)
 
-    assert (folder / "hits").read_text() == "x\n"
+
+def test_ctrl_c_on_a_terminal_is_the_commands_who_may_go_on(folder):
+    script = (
+        """trap 'echo hit; gone=1' INT; trap 'echo passed' TERM; echo ready;"""
+        """while test -z "$gone"; do sleep 0.05; done; exit 0"""
+    )
+    with on_terminal(folder, "sh", "-c", script) as (process, master):
+        read_until(b"ready", master)
+        os.kill(process.pid, signal.SIGTERM)
+        read_until(b"passed", master)  # so it knows that the command has begun
+        os.kill(process.pid, signal.SIGINT)  # the terminal would have sent it to the command, too
+        os.kill(process.pid, signal.SIGTERM)  # both sides take that behind the other
+        assert b"hit" not in read_until(b"passed", master)
+        os.write(master, b"\x03")
+        read_until(b"version 3", master)
+        assert process.wait(60) == 0
+
     assert state(folder).read()["runs"]["sh"]["status"] == "success"
+
+
+def test_ctrl_c_while_the_beginning_is_recorded_is_the_end_of_what_has_not_begun(folder):
+    hook = folder / ".pipeline" / "hooks" / "post-commit"
+    hook.parent.mkdir(mode=0o755)
+    hook.write_text("#!/bin/sh\ntouch hooked; while ! test -e go; do sleep 0.05; done\n")
+    hook.chmod(0o755)
+
+    with on_terminal(folder, "touch", "ran") as (process, master):
+        wait_until((folder / "hooked").exists, process)
+        os.write(master, b"\x03")
+        read_until(b"^C", master)  # it is shown when it has been sent
+        (folder / "go").touch()
+        read_until(b"was interrupted", master)
+        assert process.wait(60) == 130
+
+    assert not (folder / "ran").exists()
+    record = state(folder).read()["runs"]["touch"]
+    assert (record["status"], record["exit_status"]) == ("failed", 130)
+    assert record["errors"][0]["type"] == "interrupted"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_what_waits_to_record_an_end(number, folder):
+    command = ["sh", "-c", "touch ready; while ! test -e go; do sleep 0.05; done"]
+    with subprocess.Popen(
+        [*COMMAND, "--lock-timeout", "60", "run", *command],
+        cwd=folder,
+        env=environment(),
+        stderr=-1,
+        text=True,
+    ) as process:
+        wait_until((folder / "ready").exists, process)
+        with state(folder).transaction():
+            (folder / "go").touch()
+            wait_until(lambda: is_open(folder / ".pipeline" / "queue.lock"), process)
+            process.send_signal(number)
+            said = process.communicate(timeout=30)[1]
+
+    if number == signal.SIGINT:
+        assert process.returncode == 130
+        assert "warning: the command has ended: success after " in said
+        assert "gitstate set --string /runs/sh/status success" in said
+        assert said.endswith("interrupted\n")
+    else:
+        assert process.returncode == -number
+    assert state(folder).read()["runs"]["sh"]["status"] == "running"
+
+
+def test_a_program_may_be_called_whatever_the_system_lets_it(folder):
+    program = folder / os.fsdecode(b"caf\xe9")
+    program.write_text("#!/bin/sh\nexit 3\n")
+    program.chmod(0o755)
+
+    done = run("run", f"./{program.name}", cwd=folder, check=False)
+
+    assert done.status == 3
+    record = state(folder).read()["runs"]["caf\\xe9"]
+    assert record["errors"][0]["message"] == "caf\\xe9 ended with 3"
 
 
 @pytest.mark.parametrize(("script", "status"), [("exit 0", 11), ("exit 3", 3)])
@@ -176,9 +241,7 @@ def test_an_end_that_cannot_be_recorded_is_told_loudly(script, status, folder):
         stderr=-1,
         text=True,
     ) as process:
-        while not (folder / "ready").exists():
-            assert process.poll() is None
-            time.sleep(0.01)
+        wait_until((folder / "ready").exists, process)
         with state(folder).transaction(operation="long work"):
             (folder / "go").touch()
             said = process.communicate(timeout=60)[1]
@@ -196,7 +259,7 @@ def test_an_end_that_cannot_be_recorded_is_told_loudly(script, status, folder):
     [
         (["--under", "/phase4/status"], 1, "there is no object"),
         (["--under", ""], 2, "in a part of the state"),
-        (["--under", "/phase4", "--expect", "0"], 1, "0"),
+        (["--under", "/phase4", "--expect", "0"], 1, "no such version: 0"),
         (["--under", "/phase5_5/metrics/coverage/x"], 14, "/phase5_5/metrics/coverage"),
     ],
 )

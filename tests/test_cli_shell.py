@@ -76,6 +76,7 @@ def test_bash_is_told_how_a_line_may_go_on_and_each_word_is_quoted_as_it_is_type
     expected = {
         # The line up to the cursor, and what bash takes for the word at it.
         ("gitstate stat", "stat"): ["status"],
+        ("gitstate get --js", "--js"): ["--json"],
         ("gitstate get /", "/"): [
             r"/a\ b",
             "/q:r",

@@ -3,14 +3,13 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from command import refused, run
-from oracle import Tell, fork, forks
+from oracle import forks, outlived_lock
 
 from gitstate import PipelineState, StateRemoteError
 from gitstate.lock import host
@@ -204,18 +203,8 @@ def test_who_holds_the_lock_is_told_by_lock_and_status_and_unlock_refuses(folder
 @pytest.fixture
 def left(folder: Path) -> Iterator[int]:
     """A holder that is gone, and has left a program that keeps the lock."""
-
-    def work(tell: Tell) -> None:
-        state = PipelineState(folder / "pipeline.json")
-        with state.transaction(operation="outlived"):
-            descriptor = state._parts.store.lock._descriptor
-            tell(subprocess.Popen(["sleep", "60"], pass_fds=[descriptor]).pid)
-            os._exit(0)
-
-    child = fork(work)
-    (program,) = child.finish()
-    yield child.pid
-    os.kill(program, signal.SIGKILL)
+    with outlived_lock(folder / "pipeline.json") as pid:
+        yield pid
 
 
 @forks

@@ -4,11 +4,12 @@ import contextlib
 import json
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import COMMAND, environment, refused
+from command import COMMAND, PATIENCE_SECONDS, environment, refused
 
 from gitstate import PipelineState
 
@@ -24,9 +25,13 @@ def watching(folder: Path, *arguments: str) -> Iterator[subprocess.Popen]:
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
+        # Whoever reads a line that does not come reads the end.
+        too_long = threading.Timer(PATIENCE_SECONDS, process.kill)
+        too_long.start()
         try:
             yield process
         finally:
+            too_long.cancel()
             process.kill()
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from oracle import Child, Tell, fork, forks, judge_disk
+from oracle import Child, Tell, fork, forks, judge_disk, outlived_lock
 from wrecks import image
 
 from gitstate import (
@@ -172,20 +171,8 @@ def test_a_lock_file_that_cannot_be_looked_at_is_an_error(path, state):
 def left(path: Path) -> Iterator[Holder]:
     """The holder that has died in a transaction, and left a program that keeps the lock."""
     PipelineState(path).write({"n": 1})
-
-    def work(tell: Tell) -> None:
-        state = PipelineState(path)
-        with state.transaction(operation="outlived") as txn:
-            txn.data["n"] = "never committed"
-            descriptor = state._parts.store.lock._descriptor
-            tell(subprocess.Popen(["sleep", "60"], pass_fds=[descriptor]).pid)
-            os._exit(0)
-
-    child = fork(work)
-    (program,) = child.finish()
-    yield Holder(child.pid, host(), "outlived", "")
-    os.kill(program, 0)  # it has had the lock all the while
-    os.kill(program, signal.SIGKILL)
+    with outlived_lock(path) as pid:
+        yield Holder(pid, host(), "outlived", "")
 
 
 def same(one: Holder | None, other: Holder) -> bool:

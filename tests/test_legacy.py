@@ -553,7 +553,7 @@ def test_a_line_is_given_as_it_was_whatever_it_says(path: Path) -> None:
     lines = {line["operation"]: line for line in state.get_transaction_history(None)}
     assert lines["a_commit"]["details"] == details
     assert lines["a_commit"]["host"] == "h"
-    assert lines["b_commit"]["details"] == "text"
+    assert lines["b_commit"]["details"] == {"details": "text"}
     assert lines["b_commit"]["pid"] == 0
     assert lines["c_commit"]["timestamp"] == "2025-03-01T11:00:02.000000+00:00"
     assert lines["c_commit"]["details"] == {"x": "NaN"}

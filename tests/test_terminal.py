@@ -1,11 +1,10 @@
 """The command in a terminal of 80 columns and 24 lines: what stands on it, and what Ctrl-C does."""
 
-import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command import is_open
 from terminal import Terminal, needs_tmux, terminal
 
 from gitstate import PipelineState
@@ -30,18 +29,6 @@ def shell(state: PipelineState) -> Iterator[Terminal]:
     """A shell in the folder of the state."""
     with terminal(state.path.parent) as made:
         yield made
-
-
-def is_open(path: Path) -> bool:
-    """Whether another process has that file open."""
-    links = (
-        link for link in Path("/proc").glob("[0-9]*/fd/*") if link.parts[2] != str(os.getpid())
-    )
-    for link in links:
-        with contextlib.suppress(OSError):
-            if link.readlink() == path:
-                return True
-    return False
 
 
 def test_what_is_short_stays_on_the_screen_in_colours_and_fits(shell):

@@ -51,11 +51,16 @@ class Child:
     def run(self, arguments: Sequence[str], **how: Any) -> int:
         """Runs it to its end, with what else `Popen` is told; the status, as a shell gives it: 128 and the number of a signal.
 
+        A signal that has come before it began is its end, too: it does not begin.
+
         Raises:
             OSError: it cannot be run.
         """
+        if self._waiting:
+            return _BY_SIGNAL + self._waiting[0]
         # What is run is what the user names, by its words: no shell reads them.
         with subprocess.Popen(arguments, **how) as self._process:  # noqa: S603
+            # While it began: one of the terminal it may have already, and twice is better than never.
             for number in self._waiting:
                 self._send(number)
             status = self._process.wait()
@@ -63,11 +68,9 @@ class Child:
 
     def _pass_on(self, number: int, _: FrameType | None) -> None:
         self.interrupted |= number == signal.SIGINT
-        if number in _FROM_TERMINAL and _in_front():
-            return  # it has it already
         if self._process is None:
             self._waiting.append(number)
-        else:
+        elif not (number in _FROM_TERMINAL and _in_front()):  # where it has it already
             self._send(number)
 
     def _send(self, number: int) -> None:

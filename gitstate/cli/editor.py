@@ -37,8 +37,14 @@ class Editing:
         # A folder, not only a file: editors put copies beside what they edit.
         self._folder = Path(tempfile.mkdtemp(prefix="gitstate-"))
         self._file = self._folder / "edited.json"
-        with open(os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(self._text)
+        try:
+            with open(
+                os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
+            ) as file:
+                file.write(self._text)
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
         return self
 
     def __exit__(
@@ -47,7 +53,7 @@ class Editing:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error is not None and self._written() is not None:
+        if error is not None and self._may_be_written():
             self._output.warn(f"what you wrote is kept in {self._file}")
         else:
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -75,6 +81,12 @@ class Editing:
                 f"the editor {self._editor[0]!r} ended with {status}; nothing was changed"
             )
         return self._written()
+
+    def _may_be_written(self) -> bool:
+        try:
+            return self._written() is not None
+        except OSError:
+            return True
 
     def _written(self) -> bytes | None:
         try:

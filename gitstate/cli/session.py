@@ -58,7 +58,7 @@ class Session:
             Refusal: there is none; or the version that is expected is pruned.
             StateError: there is no such version, or the history is damaged; behind the block, as `PipelineState.close`.
         """
-        with self.expecting(self.state, expect) as state:
+        with _closed(self.expecting(self.state, expect)) as state:
             yield state
 
     def expecting(self, state: PipelineState, expect: str | None) -> PipelineState:
@@ -165,6 +165,18 @@ class Session:
             raise usage(f"--schema {name}: {type(error).__name__}: {error}") from error
         finally:
             sys.path.pop(0)
+
+
+@contextlib.contextmanager
+def _closed(state: PipelineState) -> Iterator[PipelineState]:
+    """A block behind which the state is closed, unless that is ended by Ctrl-C: who is next can pack it, too."""
+    with contextlib.ExitStack() as closing:
+        closing.enter_context(state)
+        try:
+            yield state
+        except KeyboardInterrupt:
+            closing.pop_all()  # it could wait for the lock as long as what was just given up
+            raise
 
 
 def place_of(told: str) -> Path:

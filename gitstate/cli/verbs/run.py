@@ -59,19 +59,20 @@ def run(
     If the end cannot be recorded, it fails even if the command did not. With --json the record is a line on the
     standard error: the output is the command's.
     """  # noqa: D301  what click has for a paragraph that stays as it is
-    program = os.path.basename(command[0])
+    # A name of other bytes than UTF-8 is none that a document could hold.
+    program = os.fsencode(os.path.basename(command[0])).decode("utf-8", "backslashreplace")
     record = _Record(program, under)
     subject = message or f"run {program}"
     if how["dry_run"]:
         propose(session, record.begin, operation="run", **how)
         return
-    with contextlib.ExitStack() as stack:
-        child, state = Child(), stack.enter_context(session.changing(how["expect"]))
-        with state.transaction(operation="run", message=f"{subject}: running") as txn:
-            txn.data = record.begin(txn.data)
-            # Before the commit: no signal is to leave a version behind that says "running" of what never ran.
-            stack.enter_context(child)
-        end = _run(child, command, {"GITSTATE_STATE": os.fspath(state.path)})
+    with session.changing(how["expect"]) as state:
+        with contextlib.ExitStack() as signals:
+            with state.transaction(operation="run", message=f"{subject}: running") as txn:
+                txn.data = record.begin(txn.data)
+                # Before the commit: no signal is to leave a version behind that says "running" of what never ran.
+                child = signals.enter_context(Child())
+            end = _run(child, command, {"GITSTATE_STATE": os.fspath(state.path)})
         _record(session, record, end, subject)
     if end.kind == "not-run":
         raise Refusal(f"{program} {end.failure}", status=end.exit_status, code="not-run")
@@ -190,22 +191,22 @@ def _record(session: Session, record: _Record, end: _End, subject: str) -> None:
 
     Raises:
         StateError, Refusal: that cannot be done, and the command itself has not failed.
+        KeyboardInterrupt: it was ended by Ctrl-C, whatever the command has done.
     """
     output = session.output
+    txn = session.state.transaction(operation="run", message=f"{subject}: {end}")
     try:
-        with (
-            session.changing() as state,
-            state.transaction(operation="run", message=f"{subject}: {end}") as txn,
-        ):
+        with session.changing(), txn:
             txn.data = record.end(txn.data, end)
-    except (StateError, Refusal) as error:
-        status = "failed" if end.exit_status else "success"
-        place = shlex.quote(f"{record.pointer}/status")
-        output.warn(
-            f"the command has ended: {end}; and this is not recorded: {record.pointer} says that it is running."
-            f" gitstate set --string {place} {status} puts it right"
-        )
-        if not end.exit_status:
+    except (StateError, Refusal, KeyboardInterrupt) as error:
+        if not txn.committed:
+            status = "failed" if end.exit_status else "success"
+            place = shlex.quote(f"{record.pointer}/status")
+            output.warn(
+                f"the command has ended: {end}; and this is not recorded: {record.pointer} says that it is running."
+                f" gitstate set --string {place} {status} puts it right"
+            )
+        if isinstance(error, KeyboardInterrupt) or not end.exit_status:
             raise
         output.error(document_of(error, status_of(error)))
         return
