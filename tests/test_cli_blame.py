@@ -7,7 +7,7 @@ import pytest
 from command import refused, run
 
 from gitstate import PipelineState
-from gitstate.cli.origins import origins
+from gitstate.cli.answers.origins import origins
 from gitstate.diff import same
 
 

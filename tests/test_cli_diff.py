@@ -7,7 +7,7 @@ import pytest
 from command import refused, run
 
 from gitstate import PipelineState
-from gitstate.cli.changes import lines_of
+from gitstate.cli.views.changes import lines_of
 from gitstate.diff import diff
 
 

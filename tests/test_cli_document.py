@@ -8,7 +8,7 @@ import pytest
 from command import refused, run
 
 from gitstate import PipelineState
-from gitstate.cli.place import parts_of, put_at, value_of
+from gitstate.cli.arguments.place import parts_of, put_at, value_of
 from gitstate.cli.refusal import Refusal
 
 

@@ -11,9 +11,9 @@ import pytest
 from command import COMMAND, environment, read_until, refused, run, wait_until
 
 from gitstate import PipelineState
-from gitstate.cli.editor import Editing
 from gitstate.cli.options import Options
 from gitstate.cli.output import Output
+from gitstate.cli.process.editor import Editing
 from gitstate.cli.refusal import Refusal
 from gitstate.diff import diff, to_json_patch
 

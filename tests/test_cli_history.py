@@ -11,8 +11,8 @@ import pytest
 from command import refused, run
 
 from gitstate import PipelineState, StateValidationError
-from gitstate.cli import plot, scale
-from gitstate.cli.series import Point
+from gitstate.cli.drawing import plot, scale
+from gitstate.cli.drawing.series import Point
 
 SVG = "{http://www.w3.org/2000/svg}"
 BEGIN = datetime(2026, 11, 27, tzinfo=UTC)

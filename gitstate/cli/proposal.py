@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any, Final
 
-from gitstate.cli import changes, documents
-from gitstate.cli.entries import line_of
 from gitstate.cli.output import write
+from gitstate.cli.views import changes, documents
+from gitstate.cli.views.entries import line_of
 from gitstate.diff import diff
 
 if TYPE_CHECKING:

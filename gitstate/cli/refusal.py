@@ -10,7 +10,7 @@ from dataclasses import asdict
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
-from gitstate.cli.documents import of_holder
+from gitstate.cli.views.documents import of_holder
 from gitstate.errors import (
     StateConflictError,
     StateError,

@@ -10,7 +10,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
-from gitstate.cli.naming import version_of
+from gitstate.cli.arguments.naming import version_of
 from gitstate.cli.options import Options
 from gitstate.cli.output import Output, agreed
 from gitstate.cli.refusal import CONFLICT, NO_STATE, Refusal, usage

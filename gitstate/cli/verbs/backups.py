@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from gitstate.cli import documents, options, times
-from gitstate.cli.entries import called, names_of
+from gitstate.cli import options, times
 from gitstate.cli.output import printable, table
 from gitstate.cli.refusal import NO_STATE, USAGE, Refusal, meant, usage
+from gitstate.cli.views import documents
+from gitstate.cli.views.entries import called, names_of
 from gitstate.names import check_name
 
 if TYPE_CHECKING:

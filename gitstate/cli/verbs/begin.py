@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from gitstate.cli import documents, options
-from gitstate.cli.entries import called
+from gitstate.cli import options
 from gitstate.cli.output import counted
 from gitstate.cli.progress import progress_bar
 from gitstate.cli.refusal import Refusal, status_of, usage
+from gitstate.cli.views import documents
+from gitstate.cli.views.entries import called
 from gitstate.errors import StateReadError, StateValidationError
 from gitstate.layout import DEFAULT_MAX_BACKUPS
 

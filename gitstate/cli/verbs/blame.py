@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gitstate.cli import changes, compare, documents, options
-from gitstate.cli.origins import origins
+from gitstate.cli import options
+from gitstate.cli.answers import compare
+from gitstate.cli.answers.origins import origins
+from gitstate.cli.arguments.place import PointerName, parts_of, value_at
 from gitstate.cli.output import printable
-from gitstate.cli.place import PointerName, parts_of, value_at
 from gitstate.cli.times import shown
+from gitstate.cli.views import changes, documents
 from gitstate.pointer import join
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from rich.text import Text
 
-    from gitstate.cli.origins import Origin
+    from gitstate.cli.answers.origins import Origin
     from gitstate.cli.session import Session
 
 _WIDEST_AUTHOR = 14

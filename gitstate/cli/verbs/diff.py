@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gitstate.cli import changes, compare, documents, options
-from gitstate.cli.entries import called
-from gitstate.cli.naming import VersionOrPointer, apart, range_of, version_of
-from gitstate.cli.place import parts_of, value_at
+from gitstate.cli import options
+from gitstate.cli.answers import compare
+from gitstate.cli.arguments.naming import VersionOrPointer, apart, range_of, version_of
+from gitstate.cli.arguments.place import parts_of, value_at
 from gitstate.cli.refusal import DIFFERENT, Refusal
+from gitstate.cli.views import changes, documents
+from gitstate.cli.views.entries import called
 from gitstate.diff import same, to_json_patch
 from gitstate.errors import StateError
 

@@ -8,11 +8,11 @@ import click
 
 from gitstate import pointer as pointers
 from gitstate.cli import options
-from gitstate.cli.changes import text_of
-from gitstate.cli.naming import VersionName, version_of
-from gitstate.cli.place import PointerName, parts_of, put_at, value_at, value_of
+from gitstate.cli.arguments.naming import VersionName, version_of
+from gitstate.cli.arguments.place import PointerName, parts_of, put_at, value_at, value_of
 from gitstate.cli.proposal import propose
 from gitstate.cli.refusal import usage
+from gitstate.cli.views.changes import text_of
 
 if TYPE_CHECKING:
     from gitstate.cli.session import Session

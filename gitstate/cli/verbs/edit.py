@@ -11,12 +11,12 @@ import click
 
 from gitstate import patch as patches
 from gitstate.cli import options
-from gitstate.cli.changes import text_of
-from gitstate.cli.editor import Editing
+from gitstate.cli.arguments.place import PointerName, json_of, parts_of, put_at, value_at
 from gitstate.cli.output import agreed
-from gitstate.cli.place import PointerName, json_of, parts_of, put_at, value_at
+from gitstate.cli.process.editor import Editing
 from gitstate.cli.proposal import propose, show
 from gitstate.cli.refusal import CONFLICT, USAGE, Refusal, document_of, status_of
+from gitstate.cli.views.changes import text_of
 from gitstate.diff import MISSING, find, same
 from gitstate.errors import StateValidationError
 

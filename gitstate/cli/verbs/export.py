@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gitstate.cli import options
-from gitstate.cli.naming import VersionName, version_of
+from gitstate.cli.arguments.naming import VersionName, version_of
 from gitstate.cli.refusal import Refusal, usage
 from gitstate.errors import StateError
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from gitstate import files
-from gitstate.cli import options, series, times
+from gitstate.cli import options, times
+from gitstate.cli.drawing import series
 from gitstate.cli.output import printable
 from gitstate.cli.refusal import Refusal, usage
 from gitstate.errors import StateWriteError
@@ -163,7 +164,7 @@ def _draw(
     elif output.json:
         output.document(series.as_json(points))
     elif points:
-        from gitstate.cli.plot import panels  # noqa: PLC0415  which lines do without
+        from gitstate.cli.drawing.plot import panels  # noqa: PLC0415  which lines do without
 
         for line in panels(points, output.width if output.on_terminal else min(output.width, 80)):
             output.print(line)
@@ -186,7 +187,7 @@ def _refuse_target(svg: str, *, force: bool) -> None:
 
 
 def _write_svg(session: Session, points: list[series.Point], target: str) -> None:
-    from gitstate.cli.svg import drawing  # noqa: PLC0415  as above
+    from gitstate.cli.drawing.svg import drawing  # noqa: PLC0415  as above
 
     text = drawing(points, session.state.path.name)
     if target == "-":

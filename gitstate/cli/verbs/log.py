@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gitstate.cli import changes, compare, documents, options
-from gitstate.cli.entries import Entries, called, names_of, pruned
-from gitstate.cli.graph import Graph
-from gitstate.cli.naming import VersionOrPointer, apart, version_of
+from gitstate.cli import options
+from gitstate.cli.answers import compare
+from gitstate.cli.arguments.naming import VersionOrPointer, apart, version_of
+from gitstate.cli.arguments.place import PointerName, parts_of, value_at
+from gitstate.cli.drawing.graph import Graph
 from gitstate.cli.output import printable
-from gitstate.cli.place import PointerName, parts_of, value_at
 from gitstate.cli.refusal import usage
 from gitstate.cli.times import Moment, shown
+from gitstate.cli.views import changes, documents
+from gitstate.cli.views.entries import Entries, called, names_of, pruned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

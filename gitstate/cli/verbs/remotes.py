@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from gitstate.cli import documents, options, traffic
-from gitstate.cli.entries import line_of
-from gitstate.cli.place import Offered
+from gitstate.cli import options
+from gitstate.cli.arguments.place import Offered
 from gitstate.cli.progress import progress_bar
 from gitstate.cli.refusal import REMOTE, Refusal
+from gitstate.cli.views import documents, traffic
+from gitstate.cli.views.entries import line_of
 
 if TYPE_CHECKING:
     from gitstate import PipelineState

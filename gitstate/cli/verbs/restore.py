@@ -8,9 +8,9 @@ import click
 
 from gitstate import pointer as pointers
 from gitstate.cli import options
-from gitstate.cli.compare import Past
-from gitstate.cli.naming import VersionName, version_of
-from gitstate.cli.place import PointerName, nothing_at, parts_of
+from gitstate.cli.answers.compare import Past
+from gitstate.cli.arguments.naming import VersionName, version_of
+from gitstate.cli.arguments.place import PointerName, nothing_at, parts_of
 from gitstate.cli.proposal import show
 from gitstate.cli.refusal import SCHEMA, Refusal
 from gitstate.diff import MISSING, Change, diff, find

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from gitstate import pointer as pointers
-from gitstate.cli import documents, options, times
-from gitstate.cli.child import Child, signal_of, status_without
-from gitstate.cli.entries import line_of
-from gitstate.cli.place import PointerName, parts_of, put_at
+from gitstate.cli import options, times
+from gitstate.cli.arguments.place import PointerName, parts_of, put_at
+from gitstate.cli.process.child import Child, signal_of, status_without
 from gitstate.cli.proposal import propose
 from gitstate.cli.refusal import Refusal, document_of, status_of, usage
+from gitstate.cli.views import documents
+from gitstate.cli.views.entries import line_of
 from gitstate.errors import StateError
 
 if TYPE_CHECKING:

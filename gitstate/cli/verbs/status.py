@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gitstate.cli import documents, options
+from gitstate.cli import options
+from gitstate.cli.answers.standing import Standing
 from gitstate.cli.refusal import LOCKED
-from gitstate.cli.standing import Standing
+from gitstate.cli.views import documents
 
 if TYPE_CHECKING:
     from gitstate.cli.session import Session
@@ -27,7 +28,7 @@ def status(session: Session, /) -> None:
     if output.json:
         output.document(standing.as_json())
     else:
-        from gitstate.cli.overview import overview  # noqa: PLC0415  JSON output does without rich
+        from gitstate.cli.views.overview import overview  # noqa: PLC0415  JSON output does without rich
 
         output.print(*overview(standing, output))
     if standing.troubles:
@@ -53,7 +54,7 @@ def lock(context: click.Context, /) -> None:
     if output.json:
         output.document({"lock": documents.of_holder(holder)})
     else:
-        from gitstate.cli.overview import holder_text  # noqa: PLC0415  as above
+        from gitstate.cli.views.overview import holder_text  # noqa: PLC0415  as above
 
         output.print(holder_text(holder, exactly=output.exactly))
     context.exit(LOCKED if holder is not None else 0)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import click
 
 from gitstate.cli import options
-from gitstate.cli.entries import Entries
-from gitstate.cli.naming import VersionName, version_of
-from gitstate.cli.place import PointerName, parts_of
+from gitstate.cli.arguments.naming import VersionName, version_of
+from gitstate.cli.arguments.place import PointerName, parts_of
+from gitstate.cli.views.entries import Entries
 from gitstate.errors import VersionPrunedError
 
 if TYPE_CHECKING:

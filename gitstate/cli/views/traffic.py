@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gitstate.cli import documents
-from gitstate.cli.entries import line_of
 from gitstate.cli.output import printable, table
 from gitstate.cli.times import duration, shown
+from gitstate.cli.views import documents
+from gitstate.cli.views.entries import line_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

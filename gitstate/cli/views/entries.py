@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from gitstate import pointer as pointers
-from gitstate.cli import changes, documents
-from gitstate.cli.compare import Past
+from gitstate.cli.answers.compare import Past
 from gitstate.cli.output import printable
 from gitstate.cli.times import shown
+from gitstate.cli.views import changes, documents
 from gitstate.diff import MISSING
 
 if TYPE_CHECKING:

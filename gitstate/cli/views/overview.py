@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.text import Text
 
 from gitstate.cli import times
-from gitstate.cli.changes import brief
 from gitstate.cli.output import printable, table
-from gitstate.cli.traffic import standing_with
+from gitstate.cli.views.changes import brief
+from gitstate.cli.views.traffic import standing_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from gitstate import Holder, RemoteStatus, Version
+    from gitstate.cli.answers.standing import Standing
     from gitstate.cli.output import Output
-    from gitstate.cli.standing import Standing
 
 _COLORS: Final = {
     "success": "green",

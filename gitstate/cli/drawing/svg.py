@@ -8,14 +8,15 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from gitstate.cli import scale, times
+from gitstate.cli import times
+from gitstate.cli.drawing import scale
 from gitstate.cli.output import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from gitstate.cli.scale import Scale
-    from gitstate.cli.series import Point
+    from gitstate.cli.drawing.scale import Scale
+    from gitstate.cli.drawing.series import Point
 
 _WIDTH: Final = 800
 _HEIGHT: Final = 520

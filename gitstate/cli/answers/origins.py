@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gitstate import pointer
-from gitstate.cli import compare
+from gitstate.cli.answers import compare
 from gitstate.diff import find, same
 from gitstate.errors import VersionPrunedError
 

@@ -6,7 +6,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from gitstate.cli import documents
+from gitstate.cli.views import documents
 from gitstate.diff import MISSING, same
 from gitstate.errors import StateError
 from gitstate.schema import summarize

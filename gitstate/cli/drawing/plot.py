@@ -6,13 +6,13 @@ import sys
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from gitstate.cli import scale
+from gitstate.cli.drawing import scale
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from gitstate.cli.scale import Scale
-    from gitstate.cli.series import Point
+    from gitstate.cli.drawing.scale import Scale
+    from gitstate.cli.drawing.series import Point
 
 _BLOCKS: Final = "▏▎▍▌▋▊▉█"
 """An eighth of a column, two ... all of it."""

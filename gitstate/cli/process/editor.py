@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
-from gitstate.cli.child import Child
+from gitstate.cli.process.child import Child
 from gitstate.cli.refusal import Refusal, usage
 
 if TYPE_CHECKING:

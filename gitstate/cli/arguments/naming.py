@@ -11,7 +11,7 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from gitstate.cli.place import Offered, PointerName
+from gitstate.cli.arguments.place import Offered, PointerName
 from gitstate.cli.refusal import Refusal, meant, usage
 from gitstate.cli.times import moment
 from gitstate.errors import VersionNotFoundError, VersionPrunedError

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from gitstate.cli.plot import bars
-from gitstate.cli.series import point_of
+from gitstate.cli.drawing.plot import bars
+from gitstate.cli.drawing.series import point_of
 from gitstate.cli.times import duration, size
 
 if TYPE_CHECKING:
     from gitstate import Version
-    from gitstate.cli.compare import Past
+    from gitstate.cli.answers.compare import Past
 
 _BAR: Final = 8
 
