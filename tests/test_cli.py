@@ -428,6 +428,40 @@ def test_nothing_of_a_state_takes_hold_of_the_terminal(folder):
     assert run("get", "--raw", "/phase1/errors/0", cwd=folder).out == f"{hostile}\n"
 
 
+UNSEEN = "\u061c\u200b\u200d\u200f\u2028\u2029\u2060\ufeff\U000e0041"
+
+
+def test_what_cannot_be_seen_or_turns_the_text_around_is_escaped(folder):
+    written = {"phase1": {"title": UNSEEN}, f"a{UNSEEN}": 1}
+    PipelineState(folder / "pipeline.json").write(written, message=f"m{UNSEEN}")
+
+    for verb in ("get", "show", "log", "history", "status", "blame", "diff"):
+        assert not set(UNSEEN) & set(run(verb, cwd=folder).out)
+    assert "\\u2028" in refused(1, "get", "/x", cwd=folder)
+    assert run("get", cwd=folder).document == written
+    assert run("get", "--json", cwd=folder).document == written
+
+
+def test_no_line_is_forged_by_what_a_state_or_a_message_holds(folder):
+    file = folder / "pipeline.json"
+    forged = "x\nversion  666\r\terror: forged"
+    with PipelineState(file) as state:
+        state.write({"phase1": {"status": "success"}, forged: 1})
+    text = file.read_text().replace('"status": "success"', '"status": "x\\nversion  666"')
+    file.write_text(text.replace('"phase1"', '"file_id": "x\\nversion  666", "phase1"'))
+
+    runs = [run("set", "/n", "1", "-m", forged, "--schema", "none", cwd=folder)]
+    runs += [run(verb, cwd=folder) for verb in ("status", "log", "diff", "blame", "history")]
+    runs.append(run("get", "/nothing", cwd=folder, check=False))
+
+    for done in runs:
+        lines = (done.out + done.err).splitlines()
+        assert not any(line.startswith(("version  666", "error: forged")) for line in lines)
+        assert "\r" not in done.out + done.err
+    assert r"x\nversion  666\terror: forged" in runs[0].err
+    assert r"x\nversion  666\r\terror: forged" in runs[-1].err
+
+
 def test_what_python_warns_of_is_a_line_as_any_other(folder):
     settings = {"PYTHONWARNINGS": "default"}
     done = run("set", "/phase1/status", '"odd"', "--dry-run", cwd=folder, env=settings)

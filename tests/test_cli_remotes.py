@@ -196,6 +196,19 @@ def test_what_a_remote_says_does_not_take_hold_of_the_terminal(pushed):
     assert "\x1b" not in run("remote", "-v", cwd=pushed).out
 
 
+def test_no_line_is_forged_by_the_message_of_a_version_that_comes(pushed):
+    with PipelineState(pushed / "pipeline.json") as state:
+        state.write({"phase1": {}}, message="x\nerror: forged\nhint: forged")
+        state.push()
+        came = run("clone", "backup.git", "copy", cwd=pushed.parent)
+        state.write({}, message="y\nerror: forged\nhint: forged")
+        state.push()
+    pulled = run("pull", cwd=pushed.parent / "copy")
+
+    assert r" x\nerror: forged\nhint: forged" in came.err
+    assert r" y\nerror: forged\nhint: forged" in pulled.err
+
+
 def test_new_hashes_are_given_only_to_who_says_yes(tmp_path):
     with PipelineState(tmp_path / "pipeline.json", max_backups=1) as state:
         for number in range(4):

@@ -88,6 +88,15 @@ def test_a_question_is_asked_and_no_is_an_answer(shell, state):
     assert len(list(state.log())) == 41
 
 
+def test_a_question_shows_what_cannot_be_seen(shell, state):
+    state.create_backup("be\u202efore")
+    state.write({})
+    shell.type("clear; gitstate prune --keep 0")
+
+    assert "but for be\\u202efore" in shell.wait("[y/N]")
+    shell.type("n")
+
+
 def test_the_end_of_the_input_is_a_no_and_ctrl_c_is_none(shell, state):
     shell.type("clear; gitstate prune --keep 1; echo =$?=")
     shell.wait("[y/N]")

@@ -24,7 +24,7 @@ from click.shell_completion import (
     split_arg_string,
 )
 
-from gitstate.cli.output import printable
+from gitstate.cli.escapes import on_a_line
 
 if TYPE_CHECKING:
     from gitstate.cli.session import Session
@@ -174,7 +174,7 @@ for _each in _CLASSES.values():
 
 
 def _brief(what: str | None) -> str | None:
-    return printable(what.partition("\n")[0])[:_LONGEST_HELP] if what else None
+    return on_a_line(what.partition("\n")[0])[:_LONGEST_HELP] if what else None
 
 
 def _quoted(word: str, quote: str) -> str:

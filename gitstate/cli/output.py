@@ -1,7 +1,4 @@
-"""Output: data to the standard output, everything else to the other one; for people, or as JSON for programs.
-
-What a state or a message holds is a stranger's: no control character of it reaches the terminal.
-"""
+"""Output: data to the standard output, everything else to the other one; for people, or as JSON for programs."""
 
 from __future__ import annotations
 
@@ -10,12 +7,12 @@ import io
 import json
 import logging
 import os
-import re
 import sys
 import warnings
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from gitstate.cli.escapes import as_json, on_a_line, printable
 from gitstate.cli.refusal import in_brief
 
 if TYPE_CHECKING:
@@ -26,24 +23,8 @@ if TYPE_CHECKING:
 
     from gitstate.cli.options import Options
 
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _UNBOUNDED: Final = 100_000
 """Columns of an output that is no terminal: nothing is cut off, or wrapped, for whoever reads it."""
-
-
-def printable(text: str) -> str:
-    """The text, with an escape in place of each control character."""
-    return _CONTROL.sub(lambda match: _escape(ord(match[0])), text)
-
-
-def _escape(code: int) -> str:
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
-
-
-def as_json(value: Any, *, indent: int | None = None) -> str:
-    """The value as JSON that can be shown: each control character as the escape that JSON has for it."""
-    text = json.dumps(value, indent=indent, ensure_ascii=not _is_utf8())
-    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 class UnwritableError(Exception):
@@ -140,9 +121,9 @@ class Output:
         sys.stdout.flush()
 
     def print(self, *renderables: RenderableType) -> None:
-        """Writes data for people; a string's control characters are escaped."""
+        """Writes data for people; a string on a line, its control characters escaped."""
         for each in renderables:
-            write(self.console, printable(each) if isinstance(each, str) else each)
+            write(self.console, on_a_line(each) if isinstance(each, str) else each)
 
     def paged(self, renderables: Iterable[RenderableType]) -> None:
         """As `print`, each as soon as it is there, through a pager where there is a terminal."""
@@ -172,14 +153,14 @@ class Output:
     def note(self, text: str) -> None:
         """Says what is no data: what was done, and what comes next."""
         if not (self._options.quiet or self.json):
-            self.errors.print(printable(text))
+            self.errors.print(on_a_line(text))
 
     def warn(self, text: str) -> None:
         """Says what is odd, though it went on."""
         if self.json:
             self.beside({"warning": text})
         else:
-            self.errors.print(f"warning: {printable(text)}", style="yellow")
+            self.errors.print(f"warning: {on_a_line(text)}", style="yellow")
 
     def error(self, document: dict[str, Any]) -> None:
         """Says what a run has failed with: see `refusal.document_of`."""
@@ -190,9 +171,9 @@ class Output:
         message, hint = error["message"], error.get("hint")
         if hint and not self.exactly:
             message = in_brief(message)
-        self.errors.print(f"error: {printable(message)}", style="red")
+        self.errors.print(f"error: {on_a_line(message)}", style="red")
         if hint:
-            self.errors.print(f"hint: {printable(hint)}", style="cyan")
+            self.errors.print(f"hint: {on_a_line(hint)}", style="cyan")
 
     def hear_warnings(self) -> None:
         """From now on what the library warns of, in its log or as Python does, is said here."""
@@ -270,7 +251,7 @@ def agreed(question: str, *, default: bool = False) -> bool:
     import click  # noqa: PLC0415  what is never asked needs no prompt
 
     try:
-        return click.confirm(question, default=default, err=True)
+        return click.confirm(on_a_line(question), default=default, err=True)
     except click.Abort as abort:
         sys.stderr.write("\n")
         if isinstance(abort.__context__, EOFError):
@@ -300,7 +281,3 @@ def _unended(parts: Iterable[str]) -> Iterator[str]:
         yield last
         last = part
     yield last.removesuffix("\n")
-
-
-def _is_utf8() -> bool:
-    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from gitstate.cli import times
 from gitstate.cli.drawing import scale
-from gitstate.cli.output import printable
+from gitstate.cli.escapes import on_a_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -138,4 +138,4 @@ def _y(axis: Scale, value: float, top: int) -> float:
 
 def _text(text: str) -> str:
     """The text as XML has it, a file's name that is no Unicode included."""
-    return escape(printable(text).encode("utf-8", "backslashreplace").decode())
+    return escape(on_a_line(text).encode("utf-8", "backslashreplace").decode())

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from gitstate.cli import options, times
-from gitstate.cli.output import printable, table
+from gitstate.cli.escapes import on_a_line
+from gitstate.cli.output import table
 from gitstate.cli.refusal import NO_STATE, USAGE, Refusal, meant, usage
 from gitstate.cli.views import documents
 from gitstate.cli.views.entries import called, names_of
@@ -70,12 +71,12 @@ def _rows(found: list[Version], names: dict[str, list[str]], output: Output) -> 
     from rich.text import Text  # noqa: PLC0415  JSON output does without it
 
     made = [times.shown(version.timestamp, exactly=output.exactly) for version in found]
-    called = [printable(", ".join(names.get(version.id, []))) for version in found]
+    called = [on_a_line(", ".join(names.get(version.id, []))) for version in found]
     # rich would make all columns narrower for the sake of the last one.
     room = output.width - sum(max(map(len, each)) + 2 for each in (made, ["name", *called])) - 18
     rows = table("version", "hash", "when", "name", "message", right=["version"])
     for version, when, name in zip(found, made, called, strict=True):
-        message = Text(printable(version.message.partition("\n")[0] or version.operation))
+        message = Text(on_a_line(version.message.partition("\n")[0] or version.operation))
         message.truncate(max(room, 12), overflow="ellipsis")
         serial, short_id = str(version.serial or "-"), Text(version.short_id, style="dim")
         rows.add_row(serial, short_id, when, Text(name, style="green"), message)

@@ -10,7 +10,7 @@ from gitstate.cli import options
 from gitstate.cli.answers import compare
 from gitstate.cli.answers.origins import origins
 from gitstate.cli.arguments.place import PointerName, parts_of, value_at
-from gitstate.cli.output import printable
+from gitstate.cli.escapes import on_a_line
 from gitstate.cli.times import shown
 from gitstate.cli.views import changes, documents
 from gitstate.pointer import join
@@ -81,7 +81,7 @@ def _lines(session: Session, found: list[Origin], known: int) -> Iterator[Text]:
             line.append(f"{serial:>{digits}} ", style="bold")
             line.append(f"{version.short_id} ", style="yellow")
             line.append(f"{shown(version.timestamp, exactly=output.exactly):>10} ", style="dim")
-            author = printable(version.author.partition(" <")[0])
+            author = on_a_line(version.author.partition(" <")[0])
             line.append(f"{author[:_WIDEST_AUTHOR]:{_WIDEST_AUTHOR}} ")
         line.append(f"{place:{column}}  ", style="bold")
         room = max(min(output.width, changes.WIDEST_VALUE) - len(line), 12)

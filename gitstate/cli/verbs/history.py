@@ -12,7 +12,7 @@ import click
 from gitstate import files
 from gitstate.cli import options, times
 from gitstate.cli.drawing import series
-from gitstate.cli.output import printable
+from gitstate.cli.escapes import on_a_line
 from gitstate.cli.refusal import Refusal, usage
 from gitstate.errors import StateWriteError
 
@@ -117,7 +117,7 @@ def _lines(lines: list[dict[str, Any]], width: int, *, exactly: bool) -> Iterato
     for moment, line in zip(moments, lines, strict=True):
         text = Text(f"{moment:{first}}  ", style="", no_wrap=not exactly, overflow="ellipsis")
         text.stylize("dim")
-        text.append(f"{printable(_operation(line))[:second]:{second}}  ", style="not dim")
+        text.append(f"{on_a_line(_operation(line))[:second]:{second}}  ", style="not dim")
         details = line["details"]
         if line["success"]:
             text.append(f"{(line['commit'] or 'none')[:7]:7}  ", style="not dim green")
@@ -127,7 +127,7 @@ def _lines(lines: list[dict[str, Any]], width: int, *, exactly: bool) -> Iterato
             why = f"{details.get('reason', '')}: {details.get('error', '')}"
             text.append(_on_a_line(why), style="not dim red")
         if exactly:
-            text.append(f"  pid {line['pid']} on {printable(line['host'])}")
+            text.append(f"  pid {line['pid']} on {on_a_line(line['host'])}")
         yield text
 
 
@@ -138,7 +138,7 @@ def _operation(line: dict[str, Any]) -> str:
 
 
 def _on_a_line(text: str) -> str:
-    return printable(" ".join(text.split()))
+    return on_a_line(" ".join(text.split()))
 
 
 # -- drawn ---------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ import click
 
 from gitstate import hooks
 from gitstate.cli import options
-from gitstate.cli.output import printable, table
+from gitstate.cli.escapes import on_a_line
+from gitstate.cli.output import table
 from gitstate.cli.refusal import NO_STATE, Refusal, usage
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _list(session: Session) -> None:
     for name, standing, folder, what in rows:
         made.add_row(name, Text(standing or "-", style=_STYLES.get(standing or "", "")), what)
         if session.output.exactly and folder is not None:
-            made.add_row("", "", Text(printable(folder), style="dim"))
+            made.add_row("", "", Text(on_a_line(folder), style="dim"))
     session.output.print(made)
 
 

@@ -11,7 +11,7 @@ from gitstate.cli.answers import compare
 from gitstate.cli.arguments.naming import VersionOrPointer, apart, version_of
 from gitstate.cli.arguments.place import PointerName, parts_of, value_at
 from gitstate.cli.drawing.graph import Graph
-from gitstate.cli.output import printable
+from gitstate.cli.escapes import on_a_line, printable
 from gitstate.cli.refusal import usage
 from gitstate.cli.times import Moment, shown
 from gitstate.cli.views import changes, documents
@@ -145,7 +145,7 @@ def _shown(
 
     title = Text(f"version {version.serial}  ", style="bold").append(version.id, style="yellow")
     if calls:
-        title.append(f"  ({printable(', '.join(calls))})", style="bold green")
+        title.append(f"  ({on_a_line(', '.join(calls))})", style="bold green")
     yield title
     when = shown(version.timestamp, exactly=True)
     if before is not None:
@@ -158,14 +158,14 @@ def _shown(
         ("Operation", version.operation),
         ("Before", built),
     ):
-        yield Text(f"{label + ':':11}", style="dim").append(printable(text), style="not dim")
+        yield Text(f"{label + ':':11}", style="dim").append(on_a_line(text), style="not dim")
     yield Text()
     for line in printable(version.message).splitlines():
         yield Text(f"    {line}")
     yield Text()
     if found is None:
         yield pruned()
-        yield Text(f"its keys: {printable(', '.join(version.changed_keys))}", style="dim")
+        yield Text(f"its keys: {on_a_line(', '.join(version.changed_keys))}", style="dim")
         return
     if not found:
         yield Text("nothing", style="dim")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from gitstate.cli import options, times
-from gitstate.cli.output import counted, printable
+from gitstate.cli.escapes import on_a_line
+from gitstate.cli.output import counted
 from gitstate.cli.progress import progress_bar
 from gitstate.cli.refusal import CORRUPT, Refusal, usage
 
@@ -142,7 +143,7 @@ def _shown(session: Session, problems: tuple[str, ...]) -> Iterator[str]:
 def _line(text: str, color: str) -> Text:
     from rich.text import Text  # noqa: PLC0415  JSON output does without it
 
-    return Text(printable(text), style=color)
+    return Text(on_a_line(text), style=color)
 
 
 # -- repair ----------------------------------------------------------------------------------------------------------

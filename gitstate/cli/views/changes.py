@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from gitstate.cli.output import as_json, printable
+from gitstate.cli.escapes import as_json, on_a_line
 from gitstate.diff import MISSING
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def text_of(value: Any) -> str:
 
 def place_of(pointer: str) -> str:
     """A pointer on one line, whatever the keys are that it leads through."""
-    return printable(pointer).replace("\n", "\\n") or "(everything)"
+    return on_a_line(pointer) or "(everything)"
 
 
 def brief(value: Any, width: int) -> str:
@@ -99,7 +99,7 @@ def _outline(value: Any, room: int) -> list[str]:
     else:
         entries = [(f"{as_json(key)}: ", item) for key, item in value.items()]
     begin, end = "{}" if isinstance(value, dict) else "[]"
-    inside = [f"  {printable(key)}{brief(item, max(room - len(key), 12))}" for key, item in entries]
+    inside = [f"  {key}{brief(item, max(room - len(key), 12))}" for key, item in entries]
     return [begin, *(f"{row}," for row in inside[:-1]), *inside[-1:], end]
 
 
@@ -116,10 +116,10 @@ def _replaced(line: Text, change: Change, room: int, width: int, *, whole: bool)
             yield line
             for sign, text, color in (("-", old, "red"), ("+", new, "green")):
                 row = _line(" " * _INDENT, "", whole=whole)
-                yield row.append(f"{sign} {printable(text)}", style=color)
+                yield row.append(f"{sign} {text}", style=color)
             return
-    line.append("  ").append(printable(old), style="red")
-    yield line.append(" -> ").append(printable(new), style="green")
+    line.append("  ").append(old, style="red")
+    yield line.append(" -> ").append(new, style="green")
 
 
 def _apart(old: str, new: str, width: int) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gitstate import pointer as pointers
 from gitstate.cli.answers.compare import Past
-from gitstate.cli.output import printable
+from gitstate.cli.escapes import on_a_line
 from gitstate.cli.times import shown
 from gitstate.cli.views import changes, documents
 from gitstate.diff import MISSING
@@ -82,12 +82,12 @@ class Entries:
         line.append(f"{version.short_id} ", style="yellow")
         line.append(f"{shown(version.timestamp, exactly=self._output.exactly):>10} ", style="dim")
         line.append(drawn, style="cyan")
-        operation = printable(version.operation)
+        operation = on_a_line(version.operation)
         if len(operation) > _OPERATION:
             operation = operation[: _OPERATION - 3] + "..."
         line.append(f"{operation:{_OPERATION}} ")
         self._append_names(line, version)
-        keys = printable(", ".join(version.changed_keys))
+        keys = on_a_line(", ".join(version.changed_keys))
         message = said(version)
         room = max(width - len(line) - (min(len(keys), _MOST_KEYS) + 2 if keys else 0), 12)
         if len(message) > room:
@@ -101,7 +101,7 @@ class Entries:
             names.insert(0, "HEAD")
         for number, name in enumerate(names):
             line.append(", " if number else "(", style="yellow")
-            line.append(printable(name), style="bold cyan" if name == "HEAD" else "bold green")
+            line.append(on_a_line(name), style="bold cyan" if name == "HEAD" else "bold green")
         if names:
             line.append(") ", style="yellow")
 
@@ -133,7 +133,7 @@ def said(version: Version) -> str:
     text = text.removeprefix(f"{version.operation}: ")
     keys = ", ".join(version.changed_keys)
     cut = text.endswith("...") and keys.startswith(text[:-3])
-    return "" if cut or text == keys else printable(text)
+    return "" if cut or text == keys else on_a_line(text)
 
 
 def called(version: Version) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.text import Text
 
 from gitstate.cli import times
-from gitstate.cli.output import printable, table
+from gitstate.cli.escapes import on_a_line
+from gitstate.cli.output import table
 from gitstate.cli.views.changes import brief
 from gitstate.cli.views.traffic import standing_with
 
@@ -74,7 +75,7 @@ def holder_text(holder: Holder | None, *, exactly: bool) -> Text:
     if not holder.pid:
         return Text("held by somebody whom it does not name", style="yellow")
     text = Text("held", style="yellow")
-    text.append(f" by pid {holder.pid} on {printable(holder.host)}: {printable(holder.operation)}")
+    text.append(f" by pid {holder.pid} on {on_a_line(holder.host)}: {on_a_line(holder.operation)}")
     try:
         since = datetime.fromisoformat(holder.since).astimezone()
     except (ValueError, OverflowError):  # whoever wrote that
@@ -87,7 +88,7 @@ def holder_text(holder: Holder | None, *, exactly: bool) -> Text:
 
 def _title(standing: Standing) -> Text:
     # Not wrapped: it is there to be copied.
-    text = Text(printable(str(standing.path)), style="bold", no_wrap=True, overflow="ignore")
+    text = Text(on_a_line(str(standing.path)), style="bold", no_wrap=True, overflow="ignore")
     for name, key in (("pipeline", "pipeline_version"), ("file", "file_id")):
         if standing.summary is not None and standing.summary[key] is not None:
             text.append(f"  {name} {_plain(standing.summary[key])}", style="not bold dim")
@@ -126,7 +127,7 @@ def _phases(phases: dict[str, dict[str, Any]]) -> Table:
         status = _plain(phase["status"])
         errors = phase["errors"]
         found.add_row(
-            Text(printable(name)),
+            Text(on_a_line(name)),
             Text(status, style=_COLORS.get(status, "")),
             Text(_duration(phase["duration"])),
             Text(str(errors), style="red" if errors else "dim"),
@@ -142,7 +143,7 @@ def _remotes(remotes: Sequence[RemoteStatus], *, exactly: bool) -> Table:
             Text(each.name),
             Text(*standing_with(each)),
             Text("never" if push is None else times.shown(push, exactly=exactly), style="dim"),
-            Text(printable(each.url), style="dim"),
+            Text(on_a_line(each.url), style="dim"),
         )
     return found
 
@@ -151,7 +152,7 @@ def _errors(remotes: Sequence[RemoteStatus], *, whole: bool) -> Iterator[Text]:
     """What the last contacts have failed with: a line each, or all of it."""
     for each in remotes:
         if each.last_error is not None:
-            text = printable(each.last_error)
+            text = on_a_line(each.last_error)
             named = text if text.startswith(f"{each.name} ") else f"{each.name}: {text}"
             yield Text(named, style="red", no_wrap=not whole, overflow="ellipsis")
 
@@ -165,7 +166,7 @@ def _list_of(keys: Sequence[str], width: int) -> str:
     text = ""
     for count, key in enumerate(keys):
         more = f", and {len(keys) - count} more" if text else f"{len(keys)} keys"
-        longer = f"{text}, {printable(key)}" if text else printable(key)
+        longer = f"{text}, {on_a_line(key)}" if text else on_a_line(key)
         is_last = count == len(keys) - 1
         if len(longer) + (0 if is_last else len(more)) > width:
             return text + more
@@ -181,8 +182,8 @@ def _duration(value: Any) -> str:
 
 
 def _plain(value: Any) -> str:
-    return printable(value) if isinstance(value, str) else brief(value, 24)
+    return on_a_line(value) if isinstance(value, str) else brief(value, 24)
 
 
 def _first_line(text: str) -> str:
-    return printable(text.partition("\n")[0])
+    return on_a_line(text.partition("\n")[0])

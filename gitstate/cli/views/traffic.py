@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gitstate.cli.output import printable, table
+from gitstate.cli.escapes import on_a_line
+from gitstate.cli.output import table
 from gitstate.cli.times import duration, shown
 from gitstate.cli.views import documents
 from gitstate.cli.views.entries import line_of
@@ -44,7 +45,7 @@ def table_of(rows: Iterable[tuple[Remote, RemoteStatus]]) -> Table:
     made = table("name", "push", "stands", "last push", "url")
     for remote, status in rows:
         last = shown(status.last_push, exactly=False) if status.last_push else "never"
-        cells = (Text(*standing_with(status)), Text(last, style="dim"), printable(remote.url))
+        cells = (Text(*standing_with(status)), Text(last, style="dim"), on_a_line(remote.url))
         made.add_row(remote.name, remote.push, *cells)
     return made
 
@@ -69,7 +70,7 @@ def whole(remote: Remote, status: RemoteStatus, ours: str | None) -> Table:
     }
     for what, text in rows.items():
         if text is not None:
-            made.add_row(Text(f"  {what}", style="dim"), printable(text))
+            made.add_row(Text(f"  {what}", style="dim"), on_a_line(text))
     return made
 
 
