@@ -462,6 +462,44 @@ def test_no_line_is_forged_by_what_a_state_or_a_message_holds(folder):
     assert r"x\nversion  666\r\terror: forged" in runs[-1].err
 
 
+def hint(*arguments: str, cwd: Path) -> str:
+    """The next step that it names when it refuses that."""
+    return run(*arguments, cwd=cwd, check=False).err.splitlines()[-1].removeprefix("hint: ")
+
+
+@pytest.mark.parametrize("text", ["it's", 'say "hi"', '1,"x":2', "$(touch owned)", "running"])
+def test_a_string_is_typed_as_the_hint_says(text, folder):
+    said = hint("set", "/phase1/title", text, cwd=folder)
+    (typed,) = shlex.split(
+        said.removeprefix("quote a string twice, ").removesuffix(", or use --string")
+    )
+    run("set", "/phase1/title", typed, cwd=folder)
+
+    assert run("get", "-r", "/phase1/title", cwd=folder).out == f"{text}\n"
+
+
+def test_what_python_calls_otherwise_is_named_as_json_has_it(folder):
+    assert hint("set", "/n", "True", cwd=folder) == "JSON has true for that"
+    assert hint("set", "/n", "None", cwd=folder) == "JSON has null for that"
+
+
+def test_a_hint_can_be_copied_whatever_words_are_in_it(folder):
+    PipelineState(folder / "pipeline.json").write({"phase1": {}, "a b": {"c;d": 1}})
+    gone = ["get", "--at", "4"]
+    bare = folder / "my own"
+    bare.mkdir()
+    (bare / "HEAD").touch()
+
+    assert hint(*gone, "/a b/c;e", cwd=folder) == "did you mean '/a b/c;d'?"
+    assert hint(*gone, "/a b/x", cwd=folder) == "there is '/a b/c;d'"
+    assert hint(*gone, "/a b/c;d/x", cwd=folder) == "there is nothing below '/a b/c;d'"
+    assert hint("get", "a b", cwd=folder) == "did you mean '/a b'?"
+    assert "clone 'u;touch x' FOLDER" in hint("clone", "--dry-run", "u;touch x", ".", cwd=folder)
+    assert "mean 'my own/hooks'" in hint("hooks", "install", "pre-receive", "my own", cwd=folder)
+    run("unset", "/a b", cwd=folder)
+    assert hint("restore", "4", "/a b/c;d", cwd=folder).endswith(" '/a b'")
+
+
 def test_what_python_warns_of_is_a_line_as_any_other(folder):
     settings = {"PYTHONWARNINGS": "default"}
     done = run("set", "/phase1/status", '"odd"', "--dry-run", cwd=folder, env=settings)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
+from gitstate.cli.escapes import typed
 from gitstate.cli.views.documents import of_holder
 from gitstate.errors import (
     StateConflictError,
@@ -160,7 +160,7 @@ def hint_of(error: StateError) -> str | None:
         return _NAN
     hint = _HINTS.get(error.code)
     if hint and isinstance(error, StateRemoteError) and error.remote:
-        return hint.replace("NAME", shlex.quote(error.remote))
+        return hint.replace("NAME", typed(error.remote))
     return hint
 
 
@@ -191,7 +191,7 @@ def meant(wrong: str, there: Mapping[str, str] | Iterable[str]) -> str | None:
     """
     near = get_close_matches(wrong, list(there), n=3, cutoff=0.6)
     named = [there[each] for each in near] if isinstance(there, Mapping) else near
-    return f"did you mean {' or '.join(named)}?" if near else None
+    return f"did you mean {' or '.join(map(typed, named))}?" if near else None
 
 
 def _holds_nan(path: Path | None) -> bool:

@@ -7,10 +7,10 @@ import os
 import sys
 from functools import cached_property
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Any, Final
 
 from gitstate.cli.arguments.naming import version_of
+from gitstate.cli.escapes import typed
 from gitstate.cli.options import Options
 from gitstate.cli.output import Output, agreed
 from gitstate.cli.refusal import CONFLICT, NO_STATE, Refusal, usage
@@ -198,7 +198,7 @@ def _is_state(path: Path) -> bool:
 
 
 def _none(message: str, path: Path) -> Refusal:
-    where = "" if path == Path(STATE) else f"-C {quote(os.fspath(path))} "
+    where = "" if path == Path(STATE) else f"-C {typed(os.fspath(path))} "
     return Refusal(
         message, status=NO_STATE, code="no-state", hint=f"gitstate {where}init makes one"
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from click.shell_completion import CompletionItem
 
 from gitstate import pointer
+from gitstate.cli.escapes import typed
 from gitstate.cli.refusal import USAGE, Refusal, meant, usage
 from gitstate.errors import StateError, StateReadError
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gitstate import PipelineState
+
+
+_PYTHON: Final = {"True": "true", "False": "false", "None": "null"}
 
 
 def parts_of(text: str) -> list[str]:
@@ -56,8 +60,12 @@ def nothing_at(document: Any, parts: list[str]) -> Refusal:
     hint = meant(parts[known], keys)
     if hint is None:
         places = list(keys.values())
-        inside = ", ".join(places[:5]) + (", ..." if len(places) > 5 else "")
-        hint = f"there is {inside}" if inside else f"there is nothing below {before or 'the top'}"
+        inside = ", ".join(map(typed, places[:5])) + (", ..." if len(places) > 5 else "")
+        hint = (
+            f"there is {inside}"
+            if inside
+            else f"there is nothing below {typed(before) if before else 'the top'}"
+        )
     return Refusal(f"there is no {pointer.join(parts)}", code="no-such-place", hint=hint)
 
 
@@ -98,7 +106,7 @@ def value_of(text: str, *, allow_nan: bool = False) -> Any:
             f"{text!r} is not JSON",
             status=USAGE,
             code=error.code,
-            hint=f"quote a string twice, '\"{text}\"', or use --string",
+            hint=_as_json_is_typed(text),
         ) from error
 
 
@@ -160,7 +168,14 @@ def _meant_by(text: str) -> str | None:
     """A hint at the pointer that `text` may have been meant to be."""
     if text.startswith("/") or not text.isprintable():
         return None
-    return f"did you mean /{text.replace('.', '/')}?"
+    return f"did you mean {typed('/' + text.replace('.', '/'))}?"
+
+
+def _as_json_is_typed(text: str) -> str:
+    """A hint at how `text`, which is not JSON, is typed as JSON."""
+    if text in _PYTHON:
+        return f"JSON has {_PYTHON[text]} for that"
+    return f"quote a string twice, {typed(json.dumps(text, ensure_ascii=False))}, or use --string"
 
 
 def _reached(document: Any, parts: list[str]) -> tuple[Any, int]:

@@ -12,7 +12,7 @@ import click
 
 from gitstate import hooks
 from gitstate.cli import options
-from gitstate.cli.escapes import on_a_line
+from gitstate.cli.escapes import on_a_line, typed
 from gitstate.cli.output import table
 from gitstate.cli.refusal import NO_STATE, Refusal, usage
 
@@ -149,6 +149,6 @@ def _given(folder: Path) -> Path:
     if (folder / "HEAD").is_file():
         raise usage(
             f"{folder} is a repository, which looks for hooks in a folder of it",
-            hint=f"did you mean {folder / 'hooks'}?",
+            hint=f"did you mean {typed(os.fspath(folder / 'hooks'))}?",
         )
     return folder

@@ -12,6 +12,7 @@ import click
 
 from gitstate.cli import options
 from gitstate.cli.arguments.place import Offered
+from gitstate.cli.escapes import typed
 from gitstate.cli.progress import progress_bar
 from gitstate.cli.refusal import REMOTE, Refusal
 from gitstate.cli.views import documents, traffic
@@ -206,7 +207,7 @@ def clone(
             f"there is a state already: {place}. Nothing was changed.",
             status=REMOTE,
             code="clone-exists",
-            hint=f"gitstate clone {url} FOLDER",
+            hint=f"gitstate clone {typed(url)} FOLDER",
         )
     with tempfile.TemporaryDirectory(prefix="gitstate-clone-") as folder:
         _clone(session, url, Path(folder) / place.name, place, **given)

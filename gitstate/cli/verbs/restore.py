@@ -11,6 +11,7 @@ from gitstate.cli import options
 from gitstate.cli.answers.compare import Past
 from gitstate.cli.arguments.naming import VersionName, version_of
 from gitstate.cli.arguments.place import PointerName, nothing_at, parts_of
+from gitstate.cli.escapes import typed
 from gitstate.cli.proposal import show
 from gitstate.cli.refusal import SCHEMA, Refusal
 from gitstate.diff import MISSING, Change, diff, find
@@ -162,6 +163,6 @@ def _with_part(document: dict[str, Any], target: Version, parts: list[str]) -> d
             " any more",
             status=SCHEMA,
             code="no-such-place",
-            hint=f"gitstate restore {target.short_id} {pointers.join(parts[:1])}",
+            hint=f"gitstate restore {target.short_id} {typed(pointers.join(parts[:1]))}",
         ) from error
     return document
