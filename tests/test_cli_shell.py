@@ -24,6 +24,7 @@ ODD = {
     "$(touch owned)": 1,
     "it's": {},
     "*": {},
+    "no!hash,or": {"x": 1},
     "\x1b[2J": 1,
 }
 BASH_COMPLETES = """
@@ -83,9 +84,12 @@ def test_bash_is_told_how_a_line_may_go_on_and_each_word_is_quoted_as_it_is_type
             r"/\$\(touch\ owned\)",
             r"/it\'s",
             r"/\*",
+            r"/no\!hash,or",
         ],
         ("gitstate get '/$", "/$"): ["/$(touch owned)"],
         ('gitstate get "/it', "/it"): ["/it's"],
+        ('gitstate get "/n', "/n"): ["/no\"'!'\"hash,or"],
+        ('gitstate get "/no"\'!\'"hash,or/', "hash,or/"): ["hash,or/x"],
         (r"gitstate get /a\ b/", r"/a\ b/"): [r"/a\ b/c\ d"],
         ("gitstate get /q:r/s:", ""): ["t", "u"],
         ("gitstate get --at=bef", "bef"): ["before-speech"],
@@ -110,9 +114,11 @@ def test_fish_is_told_too(folder):
     (folder / "script.fish").write_text(script["script"])
 
     ask = "source script.fish; complete -C 'gitstate get --at=b'; complete -C 'gitstate push '"
+    ask += "; complete -C 'gitstate get /n'"
     assert in_shell(folder, "fish", "--no-config", "-c", ask).splitlines() == [
         "--at=before-speech\ta backup",
         f"origin\t{folder / 'backup.git'}",
+        "/no!hash,or",
     ]
 
 

@@ -141,3 +141,16 @@ def test_tab_completes_verbs_and_places(shell):
     shell.press("Tab")
 
     shell.wait("gitstate get /phase2/metrics/step")
+
+
+def test_tab_quotes_what_would_be_a_line_of_the_history(shell, state):
+    with state.transaction(validate=False) as txn:
+        txn.data["why!echo"] = 7
+    shell.type('eval "$(gitstate completion bash)"; clear; echo ready')
+    shell.wait(lambda screen: screen.startswith("ready"))
+    shell.tmux("send-keys", "-l", 'gitstate get "/w')
+    shell.press("Tab")
+    shell.wait('echo"')
+    shell.press("Enter")
+
+    shell.wait("\n7\n")

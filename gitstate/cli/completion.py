@@ -161,11 +161,11 @@ class _Zsh(_Whole, ZshComplete):
 
 
 class _Fish(_Whole, FishComplete):
-    """As click's, which has fish quote what it inserts."""
+    """As click's, which has fish quote what it inserts; a word may hold a comma."""
 
     source_template = FishComplete.source_template.replace(
         " %(prog_name)s)", " %(prog_name)s 2>/dev/null)"
-    )
+    ).replace('string split ","', 'string split -m 1 ","')
 
 
 _CLASSES: Final[dict[str, type[ShellComplete]]] = {"bash": _Bash, "zsh": _Zsh, "fish": _Fish}
@@ -183,6 +183,7 @@ def _quoted(word: str, quote: str) -> str:
         case "'":
             return word.replace("'", "'\\''")
         case '"':
-            return _IN_DOUBLE_QUOTES.sub(r"\\\g<0>", word)
+            # Of a ! a backslash would be left, and without one it stands for a line of the history.
+            return _IN_DOUBLE_QUOTES.sub(r"\\\g<0>", word).replace("!", "\"'!'\"")
         case _:
             return _SPECIAL.sub(r"\\\g<0>", word)
