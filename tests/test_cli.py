@@ -519,6 +519,16 @@ def test_colours_are_for_terminals_and_for_those_who_ask(folder):
     assert "\x1b[" not in run("--color=always", "--json", "get", cwd=folder).out
 
 
+@pytest.mark.parametrize("columns", ["0", "1", "-3", "wide"])
+def test_a_width_that_is_none_counts_as_not_set(columns, folder):
+    for verb in ("get", "diff", "nonsense"):
+        usual = run(verb, cwd=folder, check=False)
+        assert run(verb, cwd=folder, check=False, env={"COLUMNS": columns}) == usual
+    assert all(
+        len(line) <= 20 for line in run("log", cwd=folder, env={"COLUMNS": "20"}).out.splitlines()
+    )
+
+
 def test_without_the_extra_it_says_what_to_install(tmp_path):
     code = (
         "import sys; sys.modules['rich'] = None; import importlib.util as u; f = u.find_spec;"

@@ -10,7 +10,7 @@ import os
 import sys
 import warnings
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from gitstate.cli.escapes import as_json, on_a_line, printable
 from gitstate.cli.refusal import in_brief
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _UNBOUNDED: Final = 100_000
 """Columns of an output that is no terminal: nothing is cut off, or wrapped, for whoever reads it."""
+
+_NARROWEST: Final = 20
+"""Columns, with fewer of which COLUMNS counts as not set: by some it is set to 0."""
 
 
 class UnwritableError(Exception):
@@ -222,7 +225,7 @@ class Output:
             stderr=error,
             force_terminal=colored or None,
             color_system="standard" if colored else None,
-            width=None if stream.isatty() or "COLUMNS" in os.environ else _UNBOUNDED,
+            width=_width(stream),
             highlight=False,
             markup=False,
             emoji=False,
@@ -272,6 +275,17 @@ def table(*columns: str, right: Iterable[str] = ()) -> Table:
     for name in columns:
         made.add_column(name, justify="right" if name in right else "left", overflow="ellipsis")
     return made
+
+
+def _width(stream: TextIO) -> int | None:
+    """How many columns there are for what is written there; None where a terminal knows, or COLUMNS says so."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isdecimal() and int(told) >= _NARROWEST:
+        return int(told)
+    if not stream.isatty():
+        return _UNBOUNDED
+    # rich would take any number there for the width.
+    return os.get_terminal_size(stream.fileno()).columns or 80 if told else None
 
 
 def _unended(parts: Iterable[str]) -> Iterator[str]:
