@@ -123,6 +123,7 @@ def test_the_drawing_is_an_svg_that_says_what_it_shows(folder):
     svg = ET.parse(folder / "h.svg").getroot()
     assert done.out == ""
     assert done.err == "drew 3 versions: h.svg\n"
+    assert run("history", "--svg", "1.svg", "-n", "1", cwd=folder).err == "drew 1 version: 1.svg\n"
     assert svg.get("role") == "img"
     assert svg.find(f"{SVG}title").text == "pipeline.json: versions 3 to 5"
     assert "between 2.0 KB and 4.0 KB" in svg.find(f"{SVG}desc").text

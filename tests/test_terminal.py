@@ -1,10 +1,13 @@
 """The command in a terminal of 80 columns and 24 lines: what stands on it, and what Ctrl-C does."""
 
+import os
+import pty
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import is_open
+from command import COMMAND, environment, is_open
 from terminal import Terminal, needs_tmux, terminal
 
 from gitstate import PipelineState
@@ -128,6 +131,34 @@ def test_a_dumb_terminal_gets_neither_colours_nor_a_pager(state):
 
     assert "\x1b[" not in screen
     assert screen.splitlines()[-3].startswith(" 1 ") or " 1 " in screen
+
+
+def said_on_terminal(state: PipelineState, *arguments: str, **variables: str) -> str:
+    """What the command writes to a standard error that is a terminal."""
+    terminal, its = pty.openpty()
+    try:
+        subprocess.run(
+            [*COMMAND, *arguments],
+            cwd=state.path.parent,
+            env=environment(**variables),
+            stdout=subprocess.DEVNULL,
+            stderr=its,
+            check=True,
+        )
+        os.write(its, b"end")
+        return os.read(terminal, 100_000).decode()
+    finally:
+        os.close(its)
+        os.close(terminal)
+
+
+def test_a_bar_leaves_the_cursor_to_be_seen_and_is_drawn_only_by_who_knows_how(state):
+    drawn = said_on_terminal(state, "verify", TERM="xterm")
+
+    assert "checking" in drawn
+    assert "\x1b[?25" not in drawn
+    assert said_on_terminal(state, "verify", TERM="dumb") == "end"
+    assert said_on_terminal(state, "--color", "never", "verify", TERM="xterm") == "end"
 
 
 def test_tab_completes_verbs_and_places(shell):

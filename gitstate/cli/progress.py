@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -10,13 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from gitstate import Progress
+    from gitstate.cli.options import Options
     from gitstate.cli.session import Session
 
 
 @contextlib.contextmanager
 def progress_bar(session: Session) -> Iterator[Callable[[Progress], None] | None]:
     """What to call with how far it is; None where nobody would see the bar, which is gone behind the block."""
-    if session.options.quiet or session.options.json or not sys.stderr.isatty():
+    if not _is_seen(session.options):
         yield None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bars, TextColumn  # noqa: PLC0415, I001
@@ -32,3 +34,9 @@ def progress_bar(session: Session) -> Iterator[Callable[[Progress], None] | None
             bars.update(tasks[progress.phase], completed=progress.done, total=progress.total)
 
         yield show
+
+
+def _is_seen(options: Options) -> bool:
+    """Whether somebody sees a bar, which is drawn over and over by codes that a terminal has to know."""
+    draws = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and options.color != "never"
+    return draws and not (options.quiet or options.json)

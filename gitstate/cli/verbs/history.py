@@ -13,6 +13,7 @@ from gitstate import files
 from gitstate.cli import options, times
 from gitstate.cli.drawing import series
 from gitstate.cli.escapes import on_a_line
+from gitstate.cli.output import counted
 from gitstate.cli.refusal import Refusal, usage
 from gitstate.errors import StateWriteError
 
@@ -198,4 +199,4 @@ def _write_svg(session: Session, points: list[series.Point], target: str) -> Non
         files.replace(Path(target), text.encode())
     if session.options.json:
         session.output.document({"path": target, **series.as_json(points)})
-    session.output.note(f"drew {len(points)} versions: {target}")
+    session.output.note(f"drew {counted(len(points), 'version')}: {target}")
