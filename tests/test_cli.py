@@ -180,6 +180,10 @@ def test_wrong_usage_is_status_2_and_with_json_a_document(folder):
     assert "did you mean set" in refused(2, "sett", "/a", "1", cwd=folder)
     assert "gitstate get --help" in refused(2, "get", "--nonsense", cwd=folder)
     assert run("get", "--nonsense", "--json", cwd=folder, check=False).error["code"] == "usage"
+    for wrong in (["--color", "bad", "status"], ["--nonsense"], ["get", "--nonsense"]):
+        done = run(*wrong, cwd=folder, check=False, env={"GITSTATE_JSON": "1"})
+        assert done.error["code"] == "usage"
+        refused(2, *wrong, cwd=folder, GITSTATE_JSON="0")
     assert run(cwd=folder, check=False).status == 2
 
 

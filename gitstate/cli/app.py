@@ -16,7 +16,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from gitstate.cli.completion import COMPLETE, NAME, complete
-from gitstate.cli.options import common
+from gitstate.cli.options import JSON, common
 from gitstate.cli.output import UnwritableError, take_output
 from gitstate.cli.refusal import (
     BROKEN_PIPE,
@@ -245,6 +245,8 @@ def _usage(error: click.ClickException) -> str | None:
 
 
 def _look_for_json(session: Session, arguments: Sequence[str]) -> None:
-    """An error in the arguments before `--json` is to be a document, too."""
+    """An error in what is read before `--json` is to be a document, too."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
     session.options.json |= "--json" in [*arguments][:end]
+    with contextlib.suppress(click.BadParameter):
+        session.options.json |= click.BOOL(os.environ.get(JSON) or False)

@@ -11,6 +11,9 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+JSON: Final = "GITSTATE_JSON"
+"""What says in the environment that the output is for programs."""
+
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
@@ -89,7 +92,7 @@ _COMMON: Final[tuple[dict[str, Any], ...]] = (
     {
         "names": ("--json",),
         "is_flag": True,
-        "envvar": "GITSTATE_JSON",
+        "envvar": JSON,
         "help": "One JSON document, or lines.",
     },
     {

@@ -62,6 +62,10 @@ def history(
         gitstate history --svg history.svg -n all
     """  # noqa: D301  click's own mark for lines that stay as they are
     if plot or svg is not None:
+        if svg == "-" and session.output.json:
+            raise usage(
+                "--svg - writes a drawing, --json a document: only one of them can be there"
+            )
         if svg is not None:
             _refuse_target(svg, force=force)
         _draw(session, _VERSIONS if limit is None else limit.number, svg, **which)
