@@ -57,6 +57,14 @@ def test_what_is_long_is_read_in_a_pager(shell):
     assert shell.run("true")[0] == 0
 
 
+@pytest.mark.parametrize("name", ["GITSTATE_PAGER", "PAGER"])
+def test_a_pager_that_is_not_quoted_well_is_wrong_usage(shell, name):
+    status, screen = shell.run(f"""{name}="less '" gitstate log""")
+
+    assert status == 2
+    assert screen.startswith("""error: the pager "less '" cannot be understood""")
+
+
 def test_ctrl_c_ends_a_watch_and_says_so(shell, state):
     shell.type("clear; gitstate watch; echo =$?=")
     shell.wait("following")

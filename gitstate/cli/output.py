@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from gitstate.cli.escapes import as_json, on_a_line, printable
+from gitstate.cli.pager import page
 from gitstate.cli.refusal import in_brief
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class Output:
     def paged(self, renderables: Iterable[RenderableType]) -> None:
         """As `print`, each as soon as it is there, through a pager where there is a terminal."""
         if self._wants_pager():
-            self._page(self._rendered(renderables))
+            page(self._rendered(renderables), color=self.console.is_terminal)
             return
         for each in renderables:
             self.print(each)
@@ -139,7 +140,7 @@ class Output:
     def text(self, text: str) -> None:
         """Writes a text that is printable as it is, no line of it cut or wrapped; through a pager as `paged`."""
         if self._wants_pager():
-            self._page([f"{text}\n"])
+            page([f"{text}\n"], color=self.console.is_terminal)
         else:
             self._write(text)
 
@@ -195,14 +196,6 @@ class Output:
 
     def _wants_pager(self) -> bool:
         return self.on_terminal and sys.stdin.isatty() and not self._options.no_pager
-
-    def _page(self, parts: Iterable[str]) -> None:
-        import click  # noqa: PLC0415  for a terminal alone
-
-        if chosen := os.environ.get("GITSTATE_PAGER"):
-            os.environ["PAGER"] = chosen
-        os.environ.setdefault("LESS", "FRX")  # as git: short output stays on the screen
-        click.echo_via_pager(_unended(parts), color=self.console.is_terminal)
 
     def _rendered(self, renderables: Iterable[RenderableType]) -> Iterator[str]:
         for each in renderables:
@@ -286,12 +279,3 @@ def _width(stream: TextIO) -> int | None:
         return _UNBOUNDED
     # rich would take any number there for the width.
     return os.get_terminal_size(stream.fileno()).columns or 80 if told else None
-
-
-def _unended(parts: Iterable[str]) -> Iterator[str]:
-    """The parts without the end of the last line, as click adds one."""
-    last = ""
-    for part in filter(None, parts):
-        yield last
-        last = part
-    yield last.removesuffix("\n")
