@@ -76,6 +76,27 @@ def test_set_puts_a_value_and_tells_what_changed(folder):
     assert document["changes"] == [{"op": "add", "pointer": "/list/2", "new": {"x": [1.0]}}]
 
 
+def test_set_takes_a_negative_number_and_no_option_that_there_is_not(folder):
+    for typed, value in {"-1": -1, "-0.5": -0.5, "-1e3": -1e3}.items():
+        run("set", "/list/0", typed, cwd=folder)
+        assert state(folder).read()["list"][0] == value
+    run("set", "-m", "-5", "/list/0", "-7", "--expect", "5", cwd=folder)
+    assert messages(folder)[0] == "-5"
+    run("set", "/list/0", "-m", "-6", "--string", "-7", cwd=folder)
+    assert state(folder).read()["list"][0] == "-7"
+    assert messages(folder)[0] == "-6"
+    run("set", "/list/0", "--allow-nan", "--dry-run", "-Infinity", cwd=folder)
+    run("set", "--", "/list/0", "-8", cwd=folder)
+
+    before = state(folder).read()
+    for wrong in ("--bogus", "-x", "-Inf"):
+        assert "No such option" in refused(2, "set", "/list/0", wrong, cwd=folder)
+    assert "'-1x' is not JSON" in refused(2, "set", "/list/0", "-1x", cwd=folder)
+    refused(2, "set", "-1", "/list/0", cwd=folder)
+    refused(2, "set", "/list/0", "-1", "-2", cwd=folder)
+    assert state(folder).read() == before
+
+
 def test_set_makes_objects_on_the_way_if_it_is_told_to(folder):
     said = refused(1, "set", "/new/a/b", "true", cwd=folder)
     assert "there is no /new/a" in said

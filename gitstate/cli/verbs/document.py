@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -16,6 +18,8 @@ from gitstate.cli.views.changes import text_of
 
 if TYPE_CHECKING:
     from gitstate.cli.session import Session
+
+_NEGATIVE: Final = re.compile(r"-[0-9.]|-Infinity$")
 
 
 @options.verb("get")
@@ -40,7 +44,29 @@ def get(session: Session, /, pointer: str, at: str | None, raw: bool) -> None:
         session.output.text(text_of(value))
 
 
-@options.verb("set")
+class _Set(options.Verb):
+    """The verb set, whose VALUE may be a negative number."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parses the arguments, with such a number put behind `--`, as click would take it for an option."""
+        valued = {
+            name
+            for option in self.params
+            if isinstance(option, click.Option) and not (option.is_flag or option.count)
+            for name in option.opts
+        }
+        numbers = (
+            place
+            for place, (before, word) in enumerate(pairwise(args), 1)
+            if _NEGATIVE.match(word) and before not in valued
+        )
+        place = next(numbers, None)
+        if place is not None and "--" not in args:
+            args = [*args[:place], *args[place + 1 :], "--", args[place]]
+        return super().parse_args(ctx, args)
+
+
+@options.verb("set", cls=_Set)
 @click.argument("pointer", type=PointerName())
 @click.argument("value")
 @click.option("-s", "--string", is_flag=True, help="VALUE is a string, not JSON.")
