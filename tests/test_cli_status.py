@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import refused, run
+from command import environment, installed, refused, run
 from oracle import forks, outlived_lock
 
 from gitstate import PipelineState, StateRemoteError
@@ -198,6 +198,21 @@ def test_who_holds_the_lock_is_told_by_lock_and_status_and_unlock_refuses(folder
     assert run("lock", "--json", cwd=folder).document == {"lock": None}
     assert "nothing to do" in run("unlock", cwd=folder).err
     assert (folder / "pipeline.json.lock").stat().st_ino == before
+
+
+def test_the_loop_that_waits_for_the_lock_ends_where_there_is_no_state(tmp_path):
+    told = run("lock", "--help", cwd=tmp_path).out
+    loop = next(line for line in told.splitlines() if "sleep" in line)
+    path = f"{installed(tmp_path)}{os.pathsep}{os.environ['PATH']}"
+
+    subprocess.run(
+        ["sh", "-c", loop],
+        cwd=tmp_path,
+        env=environment(PATH=path),
+        stderr=subprocess.DEVNULL,
+        timeout=20,
+        check=True,
+    )
 
 
 @pytest.fixture

@@ -130,7 +130,7 @@ _COMMON: Final[tuple[dict[str, Any], ...]] = (
         "names": ("--schema",),
         "metavar": "default|none|MODULE:MODEL",
         "envvar": "GITSTATE_SCHEMA",
-        "help": "What a new state has to fit.",
+        "help": "What every change has to fit; none: anything.",
     },
     {
         "names": ("--allow-nan",),

@@ -46,7 +46,7 @@ def lock(context: click.Context, /) -> None:
     It ends with 0 where the lock is free, and with 11 where somebody holds it:
 
     \b
-        until gitstate lock >/dev/null; do sleep 1; done
+        while gitstate lock >/dev/null; [ $? = 11 ]; do sleep 1; done
     """  # noqa: D301  click's own mark for lines that stay as they are
     session: Session = context.obj
     output = session.output
