@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from command import COMMAND, environment, is_open, refused, run, wait_until
+from rich.cells import cell_len
 
 from gitstate import PipelineState
 from gitstate.cli.app import APP, VERBS
@@ -521,6 +522,32 @@ def test_colours_are_for_terminals_and_for_those_who_ask(folder):
     assert "\x1b[" not in plain
     assert "\x1b[" in colored
     assert "\x1b[" not in run("--color=always", "--json", "get", cwd=folder).out
+
+
+def begins(out: str, wanted: str) -> set[int]:
+    """At which columns of a terminal that stands in the lines that have it."""
+    return {cell_len(line[: line.index(wanted)]) for line in out.splitlines() if wanted in line}
+
+
+def test_columns_stand_below_each_other_whatever_the_letters_are(tmp_path):
+    with PipelineState(tmp_path / "pipeline.json") as state:
+        state.write({"阶段一": "here", "ascii": "here", "😀😀": "here"}, operation="阶段一")
+        for number in range(3):
+            state.write({"阶段一": f"there {number}"}, operation="w", message="很多很多问题" * 20)
+            state.create_backup(f"备份{'份' * number}")
+
+    for verb in (["show", "1"], ["diff", "1", "2"], ["blame"], ["blame", "-r"]):
+        assert len(begins(run(*verb, cwd=tmp_path).out, '"')) == 1
+    wide = {"COLUMNS": "80"}
+    out = run("log", cwd=tmp_path, env=wide).out
+    assert begins(out, "(") == begins(out.splitlines()[-1], "阶段一, ascii, 😀😀")
+    history = run("history", cwd=tmp_path).out
+    ids = [version.short_id for version in state.log()]
+    assert len(set.union(*(begins(history, each) for each in ids))) == 1
+    for verb, lines in {"backups": 4, "log": 4, "history": 4}.items():
+        out = run(verb, cwd=tmp_path, env=wide).out
+        assert len(out.splitlines()) == lines
+        assert all(cell_len(line) <= 80 for line in out.splitlines())
 
 
 @pytest.mark.parametrize("columns", ["0", "1", "-3", "wide"])

@@ -11,6 +11,7 @@ from gitstate.cli.escapes import on_a_line
 from gitstate.cli.output import table
 from gitstate.cli.refusal import NO_STATE, USAGE, Refusal, meant, usage
 from gitstate.cli.views import documents
+from gitstate.cli.views.cells import width_of
 from gitstate.cli.views.entries import called, names_of
 from gitstate.names import check_name
 
@@ -73,7 +74,8 @@ def _rows(found: list[Version], names: dict[str, list[str]], output: Output) -> 
     made = [times.shown(version.timestamp, exactly=output.exactly) for version in found]
     called = [on_a_line(", ".join(names.get(version.id, []))) for version in found]
     # rich would make all columns narrower for the sake of the last one.
-    room = output.width - sum(max(map(len, each)) + 2 for each in (made, ["name", *called])) - 18
+    others = sum(max(map(width_of, each)) + 2 for each in (made, ["name", *called]))
+    room = output.width - others - 18
     rows = table("version", "hash", "when", "name", "message", right=["version"])
     for version, when, name in zip(found, made, called, strict=True):
         message = Text(on_a_line(version.message.partition("\n")[0] or version.operation))

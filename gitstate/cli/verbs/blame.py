@@ -13,6 +13,7 @@ from gitstate.cli.arguments.place import PointerName, parts_of, value_at
 from gitstate.cli.escapes import on_a_line
 from gitstate.cli.times import shown
 from gitstate.cli.views import changes, documents
+from gitstate.cli.views.cells import filled, sized, width_of
 from gitstate.pointer import join
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def _lines(session: Session, found: list[Origin], known: int) -> Iterator[Text]:
 
     output = session.output
     places = [changes.place_of(join(each.parts[known:] or each.parts)) for each in found]
-    column = min(max(map(len, places), default=0), _WIDEST_PLACE)
+    column = min(max(map(width_of, places), default=0), _WIDEST_PLACE)
     digits = max((len(str(each.version.serial)) for each in found if each.version), default=1) + 1
     for place, each in zip(places, found, strict=True):
         line = Text(no_wrap=True, overflow="ignore" if output.exactly else "ellipsis")
@@ -82,7 +83,7 @@ def _lines(session: Session, found: list[Origin], known: int) -> Iterator[Text]:
             line.append(f"{version.short_id} ", style="yellow")
             line.append(f"{shown(version.timestamp, exactly=output.exactly):>10} ", style="dim")
             author = on_a_line(version.author.partition(" <")[0])
-            line.append(f"{author[:_WIDEST_AUTHOR]:{_WIDEST_AUTHOR}} ")
-        line.append(f"{place:{column}}  ", style="bold")
-        room = max(min(output.width, changes.WIDEST_VALUE) - len(line), 12)
+            line.append(f"{sized(author, _WIDEST_AUTHOR)} ")
+        line.append(f"{filled(place, column)}  ", style="bold")
+        room = max(min(output.width, changes.WIDEST_VALUE) - line.cell_len, 12)
         yield line.append(changes.brief(each.value, 10**9 if output.exactly else room))

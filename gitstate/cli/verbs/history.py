@@ -15,6 +15,7 @@ from gitstate.cli.drawing import series
 from gitstate.cli.escapes import on_a_line
 from gitstate.cli.output import counted
 from gitstate.cli.refusal import Refusal, usage
+from gitstate.cli.views.cells import sized, width_of
 from gitstate.errors import StateWriteError
 
 if TYPE_CHECKING:
@@ -118,11 +119,14 @@ def _lines(lines: list[dict[str, Any]], width: int, *, exactly: bool) -> Iterato
         times.shown(datetime.fromisoformat(line["timestamp"]), exactly=exactly) for line in lines
     ]
     first = max(map(len, moments), default=0)
-    second = min(max((len(_operation(line)) for line in lines), default=0), max(width // 4, 12))
+    second = min(
+        max((width_of(on_a_line(_operation(line))) for line in lines), default=0),
+        max(width // 4, 12),
+    )
     for moment, line in zip(moments, lines, strict=True):
         text = Text(f"{moment:{first}}  ", style="", no_wrap=not exactly, overflow="ellipsis")
         text.stylize("dim")
-        text.append(f"{on_a_line(_operation(line))[:second]:{second}}  ", style="not dim")
+        text.append(f"{sized(on_a_line(_operation(line)), second)}  ", style="not dim")
         details = line["details"]
         if line["success"]:
             text.append(f"{(line['commit'] or 'none')[:7]:7}  ", style="not dim green")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from gitstate.cli.escapes import as_json, on_a_line
+from gitstate.cli.views.cells import filled, width_of
 from gitstate.diff import MISSING
 
 if TYPE_CHECKING:
@@ -37,9 +38,9 @@ def place_of(pointer: str) -> str:
 
 
 def brief(value: Any, width: int) -> str:
-    """A value on one line of at most `width` characters: as JSON, or what it is where that is longer."""
+    """A value on one line of at most `width` columns: as JSON, or what it is where that is longer."""
     text = as_json(value)
-    if len(text) <= width:
+    if width_of(text) <= width:
         return text
     match value:
         case dict():
@@ -56,13 +57,13 @@ def lines_of(changes: Iterable[Change], width: int, *, whole: bool) -> Iterator[
     Large values are given as what they are, long ones of the same kind as where they differ; with `whole` all of both.
     """
     changes = list(changes)
-    longest = max((len(place_of(change.pointer)) for change in changes), default=0)
+    longest = max((width_of(place_of(change.pointer)) for change in changes), default=0)
     column = min(longest, _WIDEST_PLACE, max(width // 2, 8))
     for change in changes:
         sign, color = _SIGNS[change.op]
         line = _line(f"{sign} ", color, whole=whole)
-        line.append(f"{place_of(change.pointer):{column}}", style="bold")
-        room = max(min(width, WIDEST_VALUE) - len(line) - 2, 12)
+        line.append(filled(place_of(change.pointer), column), style="bold")
+        room = max(min(width, WIDEST_VALUE) - line.cell_len - 2, 12)
         if change.op == "replace":
             yield from _replaced(line, change, room, width, whole=whole)
         elif change.new is MISSING:
@@ -79,7 +80,7 @@ def document_of(change: Change) -> dict[str, Any]:
 
 def _alone(line: Text, value: Any, color: str, room: int, *, whole: bool) -> Iterator[Text]:
     """A value that came or went, behind the place in `line`, and below it where it is an object or an array."""
-    if len(as_json(value)) <= room:
+    if width_of(as_json(value)) <= room:
         rows = [brief(value, room)]
     elif whole:
         rows = text_of(value).split("\n")
@@ -99,20 +100,20 @@ def _outline(value: Any, room: int) -> list[str]:
     else:
         entries = [(f"{as_json(key)}: ", item) for key, item in value.items()]
     begin, end = "{}" if isinstance(value, dict) else "[]"
-    inside = [f"  {key}{brief(item, max(room - len(key), 12))}" for key, item in entries]
+    inside = [f"  {key}{brief(item, max(room - width_of(key), 12))}" for key, item in entries]
     return [begin, *(f"{row}," for row in inside[:-1]), *inside[-1:], end]
 
 
 def _replaced(line: Text, change: Change, room: int, width: int, *, whole: bool) -> Iterator[Text]:
     """Both values, beside each other where there is room, else below each other."""
     old, new = as_json(change.old), as_json(change.new)
-    if len(old) + len(new) + 4 > room:
+    if width_of(old) + width_of(new) + 4 > room:
         below = _WHOLE if whole else max(min(width, WIDEST_VALUE) - _INDENT - 2, 12)
         if isinstance(change.old, str) and isinstance(change.new, str):
             old, new = _apart(old, new, below)
         else:
             old, new = brief(change.old, below), brief(change.new, below)
-        if len(old) + len(new) + 4 > room:
+        if width_of(old) + width_of(new) + 4 > room:
             yield line
             for sign, text, color in (("-", old, "red"), ("+", new, "green")):
                 row = _line(" " * _INDENT, "", whole=whole)

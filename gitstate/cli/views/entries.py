@@ -9,6 +9,7 @@ from gitstate.cli.answers.compare import Past
 from gitstate.cli.escapes import on_a_line
 from gitstate.cli.times import shown
 from gitstate.cli.views import changes, documents
+from gitstate.cli.views.cells import cut, filled, width_of
 from gitstate.diff import MISSING
 
 if TYPE_CHECKING:
@@ -82,17 +83,12 @@ class Entries:
         line.append(f"{version.short_id} ", style="yellow")
         line.append(f"{shown(version.timestamp, exactly=self._output.exactly):>10} ", style="dim")
         line.append(drawn, style="cyan")
-        operation = on_a_line(version.operation)
-        if len(operation) > _OPERATION:
-            operation = operation[: _OPERATION - 3] + "..."
-        line.append(f"{operation:{_OPERATION}} ")
+        line.append(f"{filled(cut(on_a_line(version.operation), _OPERATION), _OPERATION)} ")
         self._append_names(line, version)
         keys = on_a_line(", ".join(version.changed_keys))
         message = said(version)
-        room = max(width - len(line) - (min(len(keys), _MOST_KEYS) + 2 if keys else 0), 12)
-        if len(message) > room:
-            message = message[: room - 3] + "..."
-        line.append(message)
+        others = min(width_of(keys), _MOST_KEYS) + 2 if keys else 0
+        line.append(cut(message, max(width - line.cell_len - others, 12)))
         return line.append(f"{'  ' if message else ''}{keys}", style="dim")
 
     def _append_names(self, line: Text, version: Version) -> None:

@@ -11,6 +11,7 @@ from rich.text import Text
 from gitstate.cli import times
 from gitstate.cli.escapes import on_a_line
 from gitstate.cli.output import table
+from gitstate.cli.views.cells import width_of
 from gitstate.cli.views.changes import brief
 from gitstate.cli.views.traffic import standing_with
 
@@ -168,7 +169,7 @@ def _list_of(keys: Sequence[str], width: int) -> str:
         more = f", and {len(keys) - count} more" if text else f"{len(keys)} keys"
         longer = f"{text}, {on_a_line(key)}" if text else on_a_line(key)
         is_last = count == len(keys) - 1
-        if len(longer) + (0 if is_last else len(more)) > width:
+        if width_of(longer) + (0 if is_last else len(more)) > width:
             return text + more
         text = longer
     return text
