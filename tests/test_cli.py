@@ -443,6 +443,7 @@ def test_what_cannot_be_seen_or_turns_the_text_around_is_escaped(folder):
     for verb in ("get", "show", "log", "history", "status", "blame", "diff"):
         assert not set(UNSEEN) & set(run(verb, cwd=folder).out)
     assert "\\u2028" in refused(1, "get", "/x", cwd=folder)
+    assert not set(UNSEEN) & set(run("-vv", "get", f"/{UNSEEN}", cwd=folder, check=False).err)
     assert run("get", cwd=folder).document == written
     assert run("get", "--json", cwd=folder).document == written
 

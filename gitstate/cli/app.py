@@ -16,6 +16,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from gitstate.cli.completion import COMPLETE, NAME, complete
+from gitstate.cli.escapes import printable
 from gitstate.cli.options import JSON, common
 from gitstate.cli.output import UnwritableError, take_output
 from gitstate.cli.refusal import (
@@ -235,7 +236,7 @@ def _fails(session: Session, message: str, *, status: int = FAILED, hint: str | 
 
 def _traced(session: Session, status: int) -> int:
     if session.options.verbose > 1:
-        traceback.print_exc()
+        sys.stderr.write(printable(traceback.format_exc()))
     return status
 
 
