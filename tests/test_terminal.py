@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import COMMAND, environment, is_open
+from command import COMMAND, environment, is_open, read_until
 from terminal import Terminal, needs_tmux, terminal
 
 from gitstate import PipelineState
@@ -114,8 +114,8 @@ def test_the_end_of_the_input_is_a_no_and_ctrl_c_is_none(shell, state):
     shell.press("C-d")
     screen = shell.wait("=1=")
     assert "nothing was changed" in screen
-    shell.type("clear; gitstate prune --keep 1; echo =$?=")
-    shell.wait("[y/N]")
+    shell.type("clear; gitstate prune --keep 2; echo =$?=")
+    shell.wait("1 to 38 for good? [y/N]")
     shell.press("C-c")
 
     assert "interrupted" in shell.wait("=130=")
@@ -144,17 +144,17 @@ def test_a_dumb_terminal_gets_neither_colours_nor_a_pager(state):
 def said_on_terminal(state: PipelineState, *arguments: str, **variables: str) -> str:
     """What the command writes to a standard error that is a terminal."""
     terminal, its = pty.openpty()
+    process = subprocess.Popen(
+        ["sh", "-c", '"$@"; printf end >&2', "sh", *COMMAND, *arguments],
+        cwd=state.path.parent,
+        env=environment(**variables),
+        stdout=subprocess.DEVNULL,
+        stderr=its,
+    )
     try:
-        subprocess.run(
-            [*COMMAND, *arguments],
-            cwd=state.path.parent,
-            env=environment(**variables),
-            stdout=subprocess.DEVNULL,
-            stderr=its,
-            check=True,
-        )
-        os.write(its, b"end")
-        return os.read(terminal, 100_000).decode()
+        said = read_until(b"end", terminal)
+        assert process.wait(60) == 0
+        return said.decode()
     finally:
         os.close(its)
         os.close(terminal)
