@@ -368,6 +368,9 @@ class PipelineState(Upkeep, Exchange, Synced):
     def undo(self, *, dry_run: bool = False) -> Version:
         """The new version, which holds the state before the last change; a second undo goes one further.
 
+        Where the state file is gone, or damaged, that is undone first: it is the newest version, whose state is put back;
+        damaged bytes stay under `refs/corrupt/`.
+
         With `dry_run` nothing is changed and nobody waited for: it is the version whose state would be shown.
 
         Raises:

@@ -270,6 +270,11 @@ class Walk(RuleBasedStateMachine):
     @rule(who=HANDLES)
     def undo(self, who: int) -> None:
         self.count()
+        if self.broken and self.versions:
+            version = self.handles[who].undo()
+            self.put_back("undo", len(self.versions) - 1)
+            self.check_returned(version)
+            return
         adds_edit = self.edited and not self.broken
         standing = len(self.versions) if adds_edit else len(self.versions) - 1
         undone = standing if adds_edit or standing < 0 else self.versions[standing].stands_for
