@@ -139,7 +139,7 @@ class PipelineState(Upkeep, Exchange, Synced):
         Raises:
             StateReadError: the history is damaged.
         """
-        return self._parts.history.backups(limit, self._max_backups())
+        return self._parts.history.backups(limit, self.max_backups)
 
     def named_backups(self) -> dict[str, Version]:
         """The versions that `create_backup` has given a name, and those imported, by their names.

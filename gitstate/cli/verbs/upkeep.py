@@ -113,7 +113,8 @@ def prune(session: Session, /, keep: int | None, yes: bool, dry_run: bool) -> No
         if report.versions:
             session.confirm(f"Forget {_which(report)} for good?", yes=yes)
         with state, progress_bar(session) as progress:
-            report = state.prune(progress=progress)
+            # Others may have written while the question was open.
+            report = state.prune(None if yes else report, progress=progress)
     _show_prune(session, report, dry_run=dry_run)
 
 
