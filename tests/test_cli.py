@@ -329,6 +329,27 @@ def test_an_output_that_cannot_be_written_is_told(folder):
     assert done.stderr == "error: the output cannot be written: No space left on device\n"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_what_was_done_does_not_fail_because_nobody_is_told(unbuffered, folder):
+    def status(*arguments: str) -> int:
+        with open("/dev/full", "w") as full:
+            return subprocess.run(
+                [*COMMAND, *arguments],
+                check=False,
+                cwd=folder,
+                env=environment(PYTHONUNBUFFERED=unbuffered),
+                stderr=full,
+            ).returncode
+
+    assert status("set", "/phase1/status", '"failed"') == 0
+    assert status("run", "--", "true") == 0
+    assert status("run", "--", "false") == 1
+    assert status("nonsense") == 2
+    state = PipelineState(folder / "pipeline.json").read()
+    assert (state["phase1"]["status"], state["runs"]["true"]["status"]) == ("failed", "success")
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"])
 def test_a_standard_stream_that_is_closed_is_as_one_that_goes_nowhere(closed, folder):
     hook = folder / ".pipeline" / "hooks" / "post-commit"

@@ -50,6 +50,21 @@ class UnwritableError(Exception):
     """The standard output takes nothing: the disk behind it is full, say."""
 
 
+class _Stderr(io.TextIOWrapper):
+    """The standard error, which is not for data: what it does not take fails nothing that was done."""
+
+    def write(self, text: str) -> int:
+        """Writes as any stream, as far as somebody takes it."""
+        with contextlib.suppress(OSError):
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flushes as any stream, as far as somebody takes it."""
+        with contextlib.suppress(OSError):
+            super().flush()
+
+
 class _Stdout(io.TextIOWrapper):
     """The standard output, whose errors are told from those of other files."""
 
@@ -75,17 +90,22 @@ def _telling() -> Iterator[None]:
 
 
 def take_output() -> None:
-    """Has the standard output tell its errors, and buffered even with PYTHONUNBUFFERED.
+    """Has the standard output tell its errors, and the other one none; both are buffered even with PYTHONUNBUFFERED.
 
     With that a write to a pipe may be cut short, without a word.
     """
-    there = sys.stdout
-    if isinstance(there, io.TextIOWrapper):
-        encoding, on_terminal = there.encoding, there.isatty()
-        buffer: Any = there.detach()
-        if isinstance(buffer, io.RawIOBase):
-            buffer = io.BufferedWriter(buffer)
-        sys.stdout = _Stdout(buffer, encoding, line_buffering=on_terminal)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        on_terminal = sys.stdout.isatty()
+        sys.stdout = _Stdout(*_detached(sys.stdout), line_buffering=on_terminal)
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr = _Stderr(*_detached(sys.stderr), "backslashreplace", line_buffering=True)
+
+
+def _detached(stream: io.TextIOWrapper) -> tuple[Any, str]:
+    """The bytes below a stream, buffered, and its encoding."""
+    encoding, buffer = stream.encoding, stream.detach()
+    is_raw = isinstance(buffer, io.RawIOBase)
+    return io.BufferedWriter(buffer) if is_raw else buffer, encoding
 
 
 class Output:
