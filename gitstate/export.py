@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gitstate import files
@@ -15,6 +14,7 @@ from gitstate.repository.bundle import write_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
     from typing import BinaryIO
 
     from gitstate.history import History
@@ -140,9 +140,7 @@ class Exporter:
         Raises:
             ValueError: it is.
         """
-        layout, real = self._store.layout, Path(os.path.realpath(target))
-        own = real in {layout.state, layout.lock} or ".pipeline" in real.parts
-        if own:
+        if self._store.layout.owns(target):
             raise ValueError(f"cannot export to a part of the state itself: {target}")
         return target
 

@@ -15,6 +15,7 @@ from gitstate.cli.drawing import series
 from gitstate.cli.output import printable
 from gitstate.cli.refusal import Refusal, usage
 from gitstate.errors import StateWriteError
+from gitstate.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +63,7 @@ def history(
     """  # noqa: D301  click's own mark for lines that stay as they are
     if plot or svg is not None:
         if svg is not None:
-            _refuse_target(svg, force=force)
+            _refuse_target(session, svg, force=force)
         _draw(session, _VERSIONS if limit is None else limit.number, svg, **which)
     else:
         _list(session, _LINES if limit is None else limit.number, **which)
@@ -172,7 +173,7 @@ def _draw(
         output.note("there is no version of that kind to draw")
 
 
-def _refuse_target(svg: str, *, force: bool) -> None:
+def _refuse_target(session: Session, svg: str, *, force: bool) -> None:
     """Sees that nothing but a drawing is replaced, and that one only by whoever says so.
 
     Raises:
@@ -182,6 +183,8 @@ def _refuse_target(svg: str, *, force: bool) -> None:
         return
     if not svg.endswith(_SVG):
         raise usage(f"--svg writes to a file that is called *{_SVG}, or to -, not to {svg!r}")
+    if Layout(session.state.path).owns(Path(svg)):
+        raise usage(f"cannot draw into a part of the state itself: {svg}")
     if os.path.lexists(svg) and not force:
         raise Refusal(f"{svg} is there already", code="exists", hint="--force replaces it")
 
