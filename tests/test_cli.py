@@ -399,6 +399,31 @@ def test_what_the_system_refuses_is_not_blamed_on_the_output(folder):
     )
 
 
+def test_ctrl_c_behind_the_commit_says_which_version_stays(folder):
+    hook = folder / ".pipeline" / "hooks" / "post-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\ntouch ready\nexec sleep 60\n")
+    hook.chmod(0o755)
+
+    with subprocess.Popen(
+        [*COMMAND, "set", "/phase1/status", '"failed"'],
+        cwd=folder,
+        env=environment(),
+        stderr=-1,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        wait_until((folder / "ready").exists, process)
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.stderr.read()
+
+    assert process.returncode == 130
+    newest = next(PipelineState(folder / "pipeline.json").log())
+    assert newest.read()["phase1"]["status"] == "failed"
+    made = f"version {newest.serial} ({newest.short_id})"
+    assert said.splitlines()[-1] == f"interrupted; {made} was made, and stays"
+
+
 @pytest.mark.parametrize("module", ["gitstate.cli", "click", "gitstate.cli.app", "gitstate.state"])
 def test_ctrl_c_while_it_starts_is_status_130_and_no_traceback(module, folder, tmp_path_factory):
     early = tmp_path_factory.mktemp("early")
