@@ -13,6 +13,7 @@ import click
 from gitstate.cli import options
 from gitstate.cli.arguments.naming import VersionName, version_of
 from gitstate.cli.output import counted
+from gitstate.cli.progress import progress_bar
 from gitstate.cli.refusal import Refusal, usage
 from gitstate.errors import StateError
 
@@ -48,7 +49,9 @@ def export(session: Session, /, target: tuple[str, ...], bundle: bool, force: bo
         what = f"{place} holds {counted(len(there), 'version')} of this state already"
         raise Refusal(what, code="exists", hint="--force replaces what is there")
     try:
-        written = (state.export_bundle if bundle else state.export)(place, version)
+        with progress_bar(session) as progress:
+            write = state.export_bundle if bundle else state.export
+            written = write(place, version, progress=progress)
     except ValueError as error:
         raise usage(str(error)) from error
     files = _files(state, written) if folder else [written]
