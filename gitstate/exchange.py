@@ -26,12 +26,17 @@ class Exchange:
     _policy: Policy
 
     def export(
-        self, target: str | os.PathLike[str], version: Version | int | str | None = None
+        self,
+        target: str | os.PathLike[str],
+        version: Version | int | str | None = None,
+        *,
+        progress: Callable[[Progress], None] | None = None,
     ) -> Path:
         """`target`, as an absolute path, which is that version as a JSON file; without a version a folder of all of them.
 
         Files that are there are replaced. In a folder each is called by number and hash, `pipeline_000041_3f2a91c.json`;
-        one that only a backup's name keeps by that and hash, `pipeline_release_3f2a91c.json`.
+        one that only a backup's name keeps by that and hash, `pipeline_release_3f2a91c.json`. `progress` is told how many
+        of a folder's are there: `"writing"`. What the callback raises comes out as it is, and what was before that is written.
 
         Raises:
             VersionNotFoundError: there is no such version; nothing was written.
@@ -41,18 +46,27 @@ class Exchange:
         """
         place = Path(os.path.abspath(target))
         if version is None:
-            self._parts.exporter.versions(place)
+            with FIRST_USE:
+                from gitstate.progress import telling
+            with telling(progress) as tell:
+                self._parts.exporter.versions(place, tell)
         else:
             self._parts.exporter.version(version, place)
         return place
 
     def export_bundle(
-        self, target: str | os.PathLike[str], version: Version | int | str | None = None
+        self,
+        target: str | os.PathLike[str],
+        version: Version | int | str | None = None,
+        *,
+        progress: Callable[[Progress], None] | None = None,
     ) -> Path:
         """`target`, as an absolute path, a Git bundle of all history: `git clone --mirror` makes a repository of it.
 
         With a version, of that alone: `git clone` gives a folder with the state file. Its commit has no parent, and the
-        version's author, date and message, to which a line `Version: <hash>` is added.
+        version's author, date and message, to which a line `Version: <hash>` is added. Of all history `progress` is told how
+        many of its objects are found, `"following"`, before they are written. What the callback raises comes out as it is,
+        and nothing is written.
 
         Raises:
             VersionNotFoundError: there is no such version; nothing was written.
@@ -63,7 +77,10 @@ class Exchange:
         """
         place = Path(os.path.abspath(target))
         if version is None:
-            self._parts.exporter.bundle(place)
+            with FIRST_USE:
+                from gitstate.progress import telling
+            with telling(progress) as tell:
+                self._parts.exporter.bundle(place, tell)
         else:
             self._parts.exporter.bundle_of(version, place)
         return place

@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gitstate import files
 from gitstate.errors import StateReadError, StateWriteError, VersionPrunedError
+from gitstate.progress import counting
 from gitstate.repository import BRANCH, make_blob, make_commit, make_tree
 from gitstate.repository.bundle import write_bundle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
     from typing import BinaryIO
 
     from gitstate.history import History
+    from gitstate.progress import ProgressCallback
     from gitstate.store import Store
     from gitstate.version import Version
 
@@ -41,22 +43,30 @@ class Exporter:
         """
         self._write(target, self._history.version(name).content())
 
-    def versions(self, folder: Path) -> None:
+    def versions(self, folder: Path, tell: ProgressCallback) -> None:
         """Every version as a file in `folder`: by number and hash, from beyond the window by the name of the backup and hash.
 
         Raises:
             StateReadError: there is no history, or one cannot be read; those before are written.
             StateWriteError: the disk refused; those before are written.
         """
-        stem, suffix = self._store.layout.state.stem, self._store.layout.state.suffix
-        self._refs()
+        head = self._refs().get(BRANCH)
         with self._refused(folder):
             os.makedirs(self._checked(folder), exist_ok=True)
+        total = None
+        if head is not None:
+            total = self._store.repository.commit(head).note.serial - self._store.chain.oldest() + 1
+        with counting(tell, "writing", total) as seen:
+            self._write_all(folder, seen)
+
+    def _write_all(self, folder: Path, written: Callable[[], None]) -> None:
+        stem, suffix = self._store.layout.state.stem, self._store.layout.state.suffix
         seen = set()
         with contextlib.suppress(VersionPrunedError):  # since we began; so are those before it
             for version in self._history.log():
                 name = f"{stem}_{version.serial:06}_{version.short_id}{suffix}"
                 self._write(folder / name, version.content())
+                written()
                 seen.add(version.id)
         for named, version in self._history.named().items():
             if version.id not in seen:
@@ -65,7 +75,7 @@ class Exporter:
                 with contextlib.suppress(VersionPrunedError):  # its name was deleted since
                     self._write(folder / name, version.content())
 
-    def bundle(self, target: Path) -> None:
+    def bundle(self, target: Path, tell: ProgressCallback) -> None:
         """All versions, backups and the audit trail as a Git bundle; an older file is replaced.
 
         Raises:
@@ -81,7 +91,8 @@ class Exporter:
                 path=self._store.layout.git_dir,
                 code="history-pruned",
             )
-        repository.reachable(refs.values(), ())
+        with counting(tell, "following") as seen:
+            repository.reachable(refs.values(), (), seen)
         with self._replacing(target) as file:
             repository.bundle(refs, file)
 
@@ -140,9 +151,7 @@ class Exporter:
         Raises:
             ValueError: it is.
         """
-        layout, real = self._store.layout, Path(os.path.realpath(target))
-        own = real in {layout.state, layout.lock} or ".pipeline" in real.parts
-        if own:
+        if self._store.layout.owns(target):
             raise ValueError(f"cannot export to a part of the state itself: {target}")
         return target
 

@@ -32,6 +32,7 @@ import shutil
 import stat
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gitstate import files, remotes, swap
@@ -44,7 +45,6 @@ from gitstate.repository.frame import Fault, content_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
     from gitstate.files import Identity
     from gitstate.remotes import Remote
@@ -93,6 +93,11 @@ class Layout:
     def file_name(self) -> bytes:
         """The state file's name in Git's trees."""
         return os.fsencode(self.state.name)
+
+    def owns(self, path: Path) -> bool:
+        """Whether `path` leads to the state file or its lock, or into the store of this or another state."""
+        real = Path(os.path.realpath(path))
+        return real in {self.state, self.lock} or ".pipeline" in real.parts
 
     def exists(self) -> bool:
         """Whether there is a store, made by whatever version of gitstate.

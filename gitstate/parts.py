@@ -116,11 +116,11 @@ class Parts:
             from gitstate.sync.worker import worker_of
         return worker_of(self._path).activity(name)
 
-    def retention(self, tell: ProgressCallback) -> Retention:
-        """Who forgets versions, and tells how far that is."""
+    def retention(self, tell: ProgressCallback, last: int | None = None) -> Retention:
+        """Who forgets versions, none newer than the `last`, and tells how far that is."""
         with FIRST_USE:
             from gitstate.retention import Retention
-        return Retention(self.store, self._policy, tell)
+        return Retention(self.store, self._policy, tell, last)
 
     @staticmethod
     def after_commit(writer: Writer, head: Head) -> None:

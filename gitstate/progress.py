@@ -20,8 +20,8 @@ class Progress:
     """How far something is that takes its time.
 
     Attributes:
-        phase: `"sending"`, `"receiving"`, `"checking"`, `"reading"`, `"following"`, `"archiving"`, `"packing"` or
-            `"importing"`; one may come again, and begins anew then.
+        phase: `"sending"`, `"receiving"`, `"checking"`, `"reading"`, `"following"`, `"archiving"`, `"packing"`,
+            `"writing"` or `"importing"`; one may come again, and begins anew then.
         done: how many of what the phase is about; while they are received, how many bytes.
         total: of how many, None where nobody knows.
     """

@@ -8,7 +8,7 @@ an undo or redo that shows the same stands for it, as long as one is kept.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from gitstate import codec
 from gitstate import pointer as pointers
@@ -110,13 +110,19 @@ class Restorer:
     def undo(self, timeout: float | None) -> Version:
         """Commits the state before the last change that has not been undone yet, and gives that new version.
 
+        Where the state file is gone or damaged, that is what is undone: the newest version is put back, and given.
+
         Raises:
             VersionNotFoundError: nothing is left to undo, or no version that is kept shows that state; nothing was changed.
             StateError: as a transaction; nothing was changed.
         """
         with self._writer.changing("undo", timeout) as found:
             draft = self._writer.draft_over(found)
-            undone, target = self._undoable(draft.head.commit if draft.head else None)
+            head = draft.head
+            if head is not None and head.blob != found.blob:  # which a state would have become
+                message = f"undo: back to {_named(head.commit.note.serial, head.commit.id)}"
+                return self._put_back(draft, found, head.commit, message=message, extra={})
+            undone, target = self._undoable(head.commit if head else None)
             message, extra = f"undo: {_named(undone.note.serial, undone.id)}", {_UNDOES: undone.id}
             return self._put_back(draft, found, target, message=message, extra=extra)
 
@@ -140,8 +146,10 @@ class Restorer:
             VersionNotFoundError: nothing is left to undo, or no version that is kept shows that state.
             StateReadError: the history is damaged, or the state file cannot be read.
         """
-        head, edited = self._standing()
-        if head is not None and edited:  # what would be undone is the edit
+        head, file = self._standing()
+        if head is not None and file == "lost":
+            return self._history.made(head)
+        if head is not None and file == "edited":  # what would be undone is the edit
             return self._history.made(self._stands_for(head))
         return self._history.made(self._undoable(head)[1])
 
@@ -152,13 +160,13 @@ class Restorer:
             VersionNotFoundError: nothing is left to redo, or no version that is kept shows that state.
             StateReadError: as `undo_target`.
         """
-        head, edited = self._standing()
-        if edited:
+        head, file = self._standing()
+        if file == "edited":
             raise self._nothing_left("redo")
         return self._history.made(self._redoable(head)[1])
 
-    def _standing(self) -> tuple[Commit | None, bool]:
-        """The newest version, and whether the state file holds a state that would become one on top of it."""
+    def _standing(self) -> tuple[Commit | None, Literal["clean", "edited", "lost"]]:
+        """The newest version, and the state file beside it: it holds a state that would become one on top, or none."""
         store, allow_nan = self._writer.store, self._writer.policy.allow_nan
         while True:
             at = store.reader.refs().get(BRANCH)
@@ -167,13 +175,15 @@ class Restorer:
                 break
         head = store.repository.commit(at) if at is not None else None
         kept = store.repository.file_id(head.tree, store.layout.file_name) if head else None
-        if content is None or blob_id(content) == kept:
-            return head, False
+        if content is None:
+            return head, "lost"
+        if blob_id(content) == kept:
+            return head, "clean"
         try:
             codec.decode_foreign(content, allow_nan=allow_nan)
         except StateReadError:
-            return head, False  # it would be kept, as bytes that are no state
-        return head, True
+            return head, "lost"  # it would be kept, as bytes that are no state
+        return head, "edited"
 
     def _content(self) -> bytes | None:
         """What the state file holds, None where there is none."""

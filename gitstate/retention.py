@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import sys
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -63,9 +64,15 @@ class PruneReport:
 
 
 class Retention:
-    """Keeps the history of `store` to a window; `tell` is told how far that is, never while the state is locked."""
+    """Keeps the history of `store` to a window; `tell` is told how far that is, never while the state is locked.
 
-    def __init__(self, store: Store, policy: Policy, tell: ProgressCallback = silent) -> None:
+    With a `last` version nothing newer goes.
+    """
+
+    def __init__(
+        self, store: Store, policy: Policy, tell: ProgressCallback = silent, last: int | None = None
+    ) -> None:
+        self._last = sys.maxsize if last is None else last
         self._store = store
         self._policy = policy
         self._tell = tell
@@ -84,7 +91,7 @@ class Retention:
         first = boundary.oldest
         oldest = max(self._store.repository.commit(head).note.serial - window, first)
         received = self._received(boundary, refs)
-        goes = range(first, max(first, min((oldest, *received.values()))))
+        goes = range(first, max(first, min((oldest, self._last + 1, *received.values()))))
         named = self._named(refs)
         return PruneReport(
             goes,

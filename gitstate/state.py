@@ -139,7 +139,7 @@ class PipelineState(Upkeep, Exchange, Synced):
         Raises:
             StateReadError: the history is damaged.
         """
-        return self._parts.history.backups(limit, self._max_backups())
+        return self._parts.history.backups(limit, self.max_backups)
 
     def named_backups(self) -> dict[str, Version]:
         """The versions that `create_backup` has given a name, and those imported, by their names.
@@ -367,6 +367,9 @@ class PipelineState(Upkeep, Exchange, Synced):
 
     def undo(self, *, dry_run: bool = False) -> Version:
         """The new version, which holds the state before the last change; a second undo goes one further.
+
+        Where the state file is gone, or damaged, that is undone first: it is the newest version, whose state is put back;
+        damaged bytes stay under `refs/corrupt/`.
 
         With `dry_run` nothing is changed and nobody waited for: it is the version whose state would be shown.
 

@@ -112,13 +112,18 @@ class Upkeep:
         self._parts.writer.store.checkpoint(self._policy.timeout)
 
     def prune(
-        self, *, dry_run: bool = False, progress: Callable[[Progress], None] | None = None
+        self,
+        planned: PruneReport | None = None,
+        *,
+        dry_run: bool = False,
+        progress: Callable[[Progress], None] | None = None,
     ) -> PruneReport:
         """Forgets the versions that are older than the `max_backups` before the current one, and gives their space back.
 
         Named backups stay, and every line of `get_transaction_history`. With `dry_run` nothing is changed: the report
         says which versions would be forgotten. What was forgotten before is not among them: the space of versions that were
         left to a name, and have lost it since, comes back with a prune, though a dry run before it says nothing of them.
+        With the report of a dry run, as `planned`, nothing newer than what that says is forgotten, whatever has come since.
 
         `progress` is told how far that is, never under the state's lock: `"archiving"` counts versions that are forgotten,
         `"following"` objects that are needed, `"packing"` those that are written anew. What the callback raises comes out as
@@ -133,9 +138,16 @@ class Upkeep:
         with FIRST_USE:
             from gitstate.progress import telling
         with telling(progress) as tell:
-            retention, window = self._parts.retention(tell), self._max_backups()
+            last = None if planned is None else planned.versions.stop - 1
+            retention, window = self._parts.retention(tell, last), self.max_backups
             return retention.plan(window) if dry_run else retention.prune(window)
 
-    def _max_backups(self) -> int | None:
+    @property
+    def max_backups(self) -> int | None:
+        """How many versions before the current one are kept, None for all: as this handle was told, else as the store says.
+
+        Raises:
+            StateReadError: the store's settings cannot be read.
+        """
         settings = self._policy.settings or self._parts.store.layout.settings()
         return settings.max_backups

@@ -32,9 +32,11 @@ class VerifyReport:
 
     Attributes:
         problems: one line for each thing that is not as it should be.
+        edited: whether somebody has edited the state file, which is no problem: the next transaction makes a version of that.
     """
 
     problems: tuple[str, ...]
+    edited: bool = False
 
     @property
     def ok(self) -> bool:
@@ -56,7 +58,9 @@ def verify(store: Store, timeout: float | None, tell: ProgressCallback = silent)
     Raises:
         StateLockError: the lock was held for `timeout` seconds.
     """
-    return VerifyReport(tuple(each.line for each in findings(store, timeout, tell)))
+    found = findings(store, timeout, tell)
+    problems = tuple(each.line for each in found if each.remedy is not Remedy.TRANSACTION)
+    return VerifyReport(problems, edited=len(problems) < len(found))
 
 
 def findings(store: Store, timeout: float | None, tell: ProgressCallback = silent) -> list[Finding]:

@@ -334,6 +334,27 @@ def test_an_output_that_cannot_be_written_is_told(folder):
     assert done.stderr == "error: the output cannot be written: No space left on device\n"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_what_was_done_does_not_fail_because_nobody_is_told(unbuffered, folder):
+    def status(*arguments: str) -> int:
+        with open("/dev/full", "w") as full:
+            return subprocess.run(
+                [*COMMAND, *arguments],
+                check=False,
+                cwd=folder,
+                env=environment(PYTHONUNBUFFERED=unbuffered),
+                stderr=full,
+            ).returncode
+
+    assert status("set", "/phase1/status", '"failed"') == 0
+    assert status("run", "--", "true") == 0
+    assert status("run", "--", "false") == 1
+    assert status("nonsense") == 2
+    state = PipelineState(folder / "pipeline.json").read()
+    assert (state["phase1"]["status"], state["runs"]["true"]["status"]) == ("failed", "success")
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"])
 def test_a_standard_stream_that_is_closed_is_as_one_that_goes_nowhere(closed, folder):
     hook = folder / ".pipeline" / "hooks" / "post-commit"
@@ -381,6 +402,31 @@ def test_what_the_system_refuses_is_not_blamed_on_the_output(folder):
     assert done.stderr == (
         "error: the system refused: No usable temporary directory found in ['/nowhere']\n"
     )
+
+
+def test_ctrl_c_behind_the_commit_says_which_version_stays(folder):
+    hook = folder / ".pipeline" / "hooks" / "post-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\ntouch ready\nexec sleep 60\n")
+    hook.chmod(0o755)
+
+    with subprocess.Popen(
+        [*COMMAND, "set", "/phase1/status", '"failed"'],
+        cwd=folder,
+        env=environment(),
+        stderr=-1,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        wait_until((folder / "ready").exists, process)
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.stderr.read()
+
+    assert process.returncode == 130
+    newest = next(PipelineState(folder / "pipeline.json").log())
+    assert newest.read()["phase1"]["status"] == "failed"
+    made = f"version {newest.serial} ({newest.short_id})"
+    assert said.splitlines()[-1] == f"interrupted; {made} was made, and stays"
 
 
 @pytest.mark.parametrize("module", ["gitstate.cli", "click", "gitstate.cli.app", "gitstate.state"])

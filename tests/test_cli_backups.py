@@ -72,6 +72,23 @@ def test_a_name_is_taken_away_and_asks_where_the_version_goes_with_it(folder):
     assert "stays" in run("backup", "--delete", "newest", cwd=folder).err
 
 
+def test_it_asks_where_the_version_is_listed_still_and_would_go_with_the_next_prune(tmp_path):
+    with PipelineState(tmp_path / "pipeline.json", max_backups=1) as state:
+        state.write({"number": 0})
+        state.create_backup("first")
+        state.remotes.add("origin", tmp_path / "nowhere.git")
+        for number in range(1, 4):
+            state.write({"number": number})
+    state.remotes.remove("origin")
+    assert [version.serial for version in state.log()] == [4, 3, 2, 1]
+
+    assert "--yes" in refused(2, "backup", "--delete", "first", cwd=tmp_path)
+    tried = run("backup", "--delete", "first", "--dry-run", "--json", cwd=tmp_path).document
+    assert tried["forgotten"] is True
+    assert "goes with it" in run("backup", "--delete", "first", "--yes", cwd=tmp_path).err
+    assert [version.serial for version in state.log()] == [4, 3]
+
+
 @pytest.mark.parametrize("how", [[], ["--dry-run"], ["--json"]])
 def test_where_there_is_nothing_to_keep_nothing_is_said_to_be_kept(tmp_path, how):
     (tmp_path / "pipeline.json").symlink_to("elsewhere.json")

@@ -45,10 +45,31 @@ def test_init_makes_a_state_once_and_says_what_comes_next(tmp_path):
     assert len(list(state.log())) == 1
 
 
+@pytest.mark.parametrize("verb", ["init", "import"])
+def test_a_history_that_there_is_keeps_as_many_versions_as_before(tmp_path, verb):
+    state = PipelineState(tmp_path / "pipeline.json", max_backups=9)
+    for number in range(4):
+        state.write({"n": number})
+    (tmp_path / "old" / "backups").mkdir(parents=True)
+    (tmp_path / "old" / "backups" / "pipeline_20250301_120000_000000.json.bak").write_text("{}")
+    folder = ["old"] if verb == "import" else []
+
+    said = refused(2, verb, *folder, "--max-backups", "1", cwd=tmp_path)
+
+    assert "keeps 9 earlier versions" in said
+    assert "gitstate prune --keep" in said
+    run(verb, *folder, "--max-backups", "9", cwd=tmp_path)
+    assert [version.serial for version in state.log()] == [4, 3, 2, 1]
+    assert PipelineState(state.path).max_backups == 9
+
+
 def test_init_takes_a_file_in_as_it_is_and_makes_a_folder(tmp_path):
     file = tmp_path / "other.json"
     file.write_text('{"phase1":   3}')
-    done = run("-C", "elsewhere.json", "init", "other.json", "--json", cwd=tmp_path)
+    for typed in (["-C", "b.json", "init", "other.json"], ["init", "other.json", "-C", "b.json"]):
+        assert "both name the state" in refused(2, *typed, cwd=tmp_path)
+    elsewhere = {"GITSTATE_STATE": "elsewhere.json"}
+    done = run("init", "other.json", "--json", cwd=tmp_path, env=elsewhere)
 
     assert file.read_text() == '{"phase1":   3}'
     assert done.document["made"] is True

@@ -42,6 +42,16 @@ def test_all_versions_are_files_in_a_folder(folder):
     assert [Path(name).name[:15] for name in names] == [f"pipeline_00000{n}" for n in (1, 2, 3)]
 
 
+def test_a_version_that_is_in_the_folder_already_is_replaced_by_whoever_says_so(folder):
+    (edited, *_) = run("export", "all", cwd=folder).out.splitlines()
+    (folder / edited).write_text("mine")
+
+    assert "3 versions of this state" in refused(1, "export", "all", cwd=folder)
+    assert (folder / edited).read_text() == "mine"
+    run("export", "all", "--force", cwd=folder)
+    assert json.loads((folder / edited).read_text()) == STATES[0]
+
+
 def test_a_bundle_is_what_git_clones(folder, git):
     run("export", "--bundle", "history.bundle", cwd=folder)
 

@@ -152,6 +152,17 @@ def test_a_drawing_that_is_there_is_replaced_by_whoever_says_so(folder):
     assert linked.read_text() == "another"  # it was not written over in place
 
 
+def test_a_drawing_is_no_part_of_a_state(folder):
+    drawn = folder / "drawn.svg"
+    PipelineState(drawn, schema=None).write({"a": 1})
+    (folder / "link.svg").symlink_to("drawn.svg")
+
+    for svg in ("drawn.svg", "link.svg", ".pipeline/repo/drawn.svg"):
+        said = refused(2, "-C", drawn, "history", "--svg", svg, "--force", cwd=folder)
+        assert "itself" in said
+    assert json.loads(drawn.read_text()) == {"a": 1}
+
+
 @pytest.mark.parametrize(
     ("success", "details", "shown"),
     [

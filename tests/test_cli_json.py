@@ -52,7 +52,7 @@ STORY: list[tuple[list[str], dict[str, Any]]] = [
     (["show"], {**dict.fromkeys(VERSION | {"names"}, ANY), "changes": {"op", "pointer", "old"}}),
     (["diff", "1", "2"], {"from": VERSION, "to": VERSION, "changes": ADDED}),
     (["blame"], {"pointer": "", "values": {"pointer", "value", "version", "boundary"}}),
-    (["verify"], {"ok": True, "versions": 6, "problems": []}),
+    (["verify"], {"ok": True, "edited": False, "versions": 6, "problems": []}),
     (["repair", "--dry-run"], {"dry_run": True, **REPAIR}),
     (["repair"], {"dry_run": False, **REPAIR}),
     (

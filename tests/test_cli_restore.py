@@ -149,6 +149,20 @@ def test_an_undo_and_a_redo_show_what_they_change(folder):
     assert held(folder)["serial"] == 5
 
 
+def test_an_undo_puts_a_damaged_file_back_before_it_takes_a_change_back(folder):
+    (folder / "pipeline.json").write_text('{"phase1": {')
+
+    tried = run("undo", "--dry-run", "--json", cwd=folder).document
+    assert [change["pointer"] for change in tried["changes"]] == [""]
+    done = run("undo", "--json", cwd=folder).document
+    assert (done["version"], done["changes"]) == (None, tried["changes"])
+    assert held(folder) == DONE | {"serial": 3}
+    assert list((folder / ".pipeline" / "repo" / "refs" / "corrupt").iterdir())
+    assert "undo" in run("history", "-n", "1", cwd=folder).out
+
+    assert run("undo", "--json", cwd=folder).document["version"]["serial"] == 4
+
+
 def test_of_a_change_to_much_the_first_lines_are_shown(folder):
     PipelineState(folder / "pipeline.json").write(DONE | {f"key{n}": n for n in range(25)})
 

@@ -1,10 +1,13 @@
 """verify, repair, prune, checkpoint: what they find, and what they change."""
 
+import os
+import pty
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
-from command import refused, run
+from command import COMMAND, environment, read_until, refused, run
 
 from gitstate import PipelineState
 
@@ -37,13 +40,16 @@ def test_verify_says_that_all_is_well_and_what_is_not(folder):
     assert run("verify", cwd=folder).out == "ok: 5 versions, whole\n"
 
     (folder / "pipeline.json").write_text('{"number": 7}')
-    done = run("verify", "--json", cwd=folder, check=False)
-    assert done.status == done.error["status"] == 15
-    assert done.document["ok"] is False
-    assert "edited" in done.document["problems"][0]
-    assert "gitstate backup" in done.error["hint"]
+    done = run("verify", cwd=folder)
+    assert done.out == "ok: 5 versions, whole\n"
+    assert "was edited since: gitstate backup" in done.err
+    found = run("verify", "--json", cwd=folder).document
+    assert found == {"ok": True, "edited": True, "versions": 5, "problems": []}
 
     damage(folder)
+    done = run("verify", "--json", cwd=folder, check=False)
+    assert done.status == done.error["status"] == 15
+    assert (done.document["ok"], done.document["edited"]) == (False, True)
     done = run("verify", cwd=folder, check=False)
     assert done.status == 15
     assert "a pack is damaged" in done.out
@@ -97,6 +103,28 @@ def test_prune_asks_before_it_forgets_and_a_dry_run_changes_nothing(folder):
     assert (report["first"], report["last"], report["kept"]) == (1, 3, ["second"])
     assert report["freed"] > 0
     assert versions(folder) == [5, 4]
+
+
+def test_a_prune_forgets_no_more_than_it_has_asked_about(folder):
+    master, slave = pty.openpty()
+    with subprocess.Popen(
+        [*COMMAND, "prune", "--keep", "2"],
+        cwd=folder,
+        env=environment(),
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+    ) as process:
+        os.close(slave)
+        assert b"Forget versions 1 to 2" in read_until(b"[y/N]", master)
+        for number in range(6, 9):
+            PipelineState(folder / "pipeline.json").write({"number": number})
+        os.write(master, b"y\n")
+        read_until(b"versions 1 to 2 but for second forgotten", master)
+        assert process.wait(60) == 0
+    os.close(master)
+
+    assert versions(folder) == [8, 7, 6, 5, 4, 3]
 
 
 def test_a_checkpoint_packs_the_history(folder):

@@ -865,6 +865,23 @@ def test_undo_takes_back_an_edit_of_somebody_else(five):
     assert numbers(five) == [5, 77, 5, 4, 3, 2, 1]
 
 
+@pytest.mark.parametrize("content", ["broken", '{"n": 6', None])
+def test_undo_takes_back_first_that_the_file_is_damaged_or_gone(five, content):
+    if content is None:
+        five.path.unlink()
+    else:
+        five.path.write_text(content)
+
+    newest = next(five.log())
+    assert five.undo(dry_run=True) == newest
+    assert five.undo() == newest
+    assert five.read() == {"n": 5}
+    assert numbers(five) == [5, 4, 3, 2, 1]
+    kept = list((five.git_dir / "refs" / "corrupt").glob("*"))
+    assert len(kept) == (content is not None)
+    assert five.undo().read() == {"n": 4}
+
+
 def test_undo_takes_back_a_change_that_made_no_version(five):
     with PipelineState(five.path, backup_before_write=False) as unversioned:
         unversioned.write({"n": 6})
@@ -986,7 +1003,21 @@ def told_before(state: PipelineState, what: str) -> bytes | None:
 
 @pytest.mark.parametrize(
     "steps",
-    ["u", "r", "uuuuu", "uurruruuurrr", "uwur", "eur", "uer", "bur", "ubr", "gu", "ugr", "vur"],
+    [
+        "u",
+        "r",
+        "uuuuu",
+        "uurruruuurrr",
+        "uwur",
+        "eur",
+        "uer",
+        "bur",
+        "ubr",
+        "ubu",
+        "gu",
+        "ugr",
+        "vur",
+    ],
 )
 def test_a_dry_run_of_undo_and_redo_tells_what_would_be_shown_and_changes_nothing(five, steps):
     unversioned = PipelineState(five.path, backup_before_write=False)

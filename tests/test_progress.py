@@ -1,4 +1,4 @@
-"""Progress: how far a verify, a prune and an import are, and what is left where whoever is told raises."""
+"""Progress: how far a verify, a prune, an export and an import are, and what is left where whoever is told raises."""
 
 import json
 from collections.abc import Callable
@@ -42,6 +42,14 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, int | None]]] = {
     "prune": (
         PipelineState.prune,
         {"archiving": VERSIONS - 10, "following": None, "packing": None},
+    ),
+    "export": (
+        lambda state, **options: state.export(state.path.with_name("out"), **options),
+        {"writing": VERSIONS},
+    ),
+    "export, bundle": (
+        lambda state, **options: state.export_bundle(state.path.with_name("out.b"), **options),
+        {"following": None},
     ),
     "import": (PipelineState.import_backups, {"importing": COPIES, "reading": None}),
     "import, dry": (

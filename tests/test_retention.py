@@ -242,6 +242,17 @@ def test_the_space_is_given_back(path):
     assert len(list((path.parent / ".pipeline/repo/objects/pack").glob("*.pack"))) == 1
 
 
+def test_a_prune_forgets_no_more_than_was_planned(keeping):
+    state = keeping(5, 20)
+    planned = state.prune(dry_run=True)
+    state.write({"n": 21})
+
+    assert state.prune(dry_run=True).versions.stop == planned.versions.stop + 1
+    assert state.prune(planned, dry_run=True) == planned
+    assert state.prune(planned).versions == planned.versions
+    assert min(version.serial for version in state.log()) == planned.versions.stop
+
+
 def test_a_dry_run_says_nothing_of_a_version_that_has_lost_its_name_and_the_prune_gives_it_back(
     path,
 ):

@@ -10,7 +10,7 @@ import pytest
 from oracle import fresh, git, git_environment, journal_of, judge_disk, leave, needs_git
 from wrecks import loose_file, unpack
 
-from gitstate import PipelineState, StateError, StateLockError, store
+from gitstate import PipelineState, StateError, StateLockError, VerifyReport, store
 from gitstate.draft import ARCHIVE, FAILURES, IMPORTED, UNVERSIONED
 from gitstate.journal import read_all
 from gitstate.repository import BRANCH, Repository
@@ -160,10 +160,6 @@ def _shallow(state: PipelineState, content: bytes) -> None:
     (state.git_dir / "shallow").write_bytes(content)
 
 
-def _edited(state: PipelineState) -> None:
-    state.path.write_text('{"n": 99}')
-
-
 def _deleted(state: PipelineState) -> None:
     state.path.unlink()
 
@@ -215,7 +211,6 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "the multi-pack-index is torn": (_torn("repo/objects/pack/multi-pack-index"), "multi-pack"),
     "the boundary is torn": (lambda state: _shallow(state, b"12"), "history ends"),
     "the boundary is nowhere": (lambda state: _shallow(state, b"12" * 20 + b"\n"), "history ends"),
-    "the state file is edited": (_edited, "the state file"),
     "the state file is gone": (_deleted, "the state file"),
 }
 
@@ -250,6 +245,19 @@ def test_what_is_wrong_is_said_and_left_as_it_is(name: str, seen: bool, path: Pa
     assert not report.ok
     assert any(word in line for line in report.problems), report.problems
     assert _image(path) == before
+
+
+def test_an_edit_is_told_from_damage(path: Path) -> None:
+    state = fresh(path)
+    state.write({"n": 1})
+    path.write_text('{"n": 99}')
+
+    assert state.verify() == VerifyReport((), edited=True)
+    assert state.verify().ok
+    (state.git_dir / "HEAD").write_text("nonsense")
+    report = fresh(path).verify()
+    assert (report.ok, report.edited) == (False, True)
+    assert all("edited" not in line for line in report.problems)
 
 
 @pytest.mark.parametrize("to", ["HEAD~1", "HEAD~3"])
@@ -470,8 +478,7 @@ def test_notes_of_failures_of_which_the_first_are_in_place_are_nothing_wrong(pat
     for _ in range(3):
         with pytest.raises(ZeroDivisionError), state.transaction():
             _ = 1 / 0
-        (problem,) = state.verify().problems
-        assert "edited" in problem
+        assert state.verify() == VerifyReport((), edited=True)
 
 
 @pytest.mark.parametrize("verb", ["verify", "repair"])

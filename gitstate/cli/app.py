@@ -9,6 +9,7 @@ import contextlib
 import os
 import sys
 import traceback
+from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -35,6 +36,10 @@ from gitstate.errors import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+_LATEST: Final = 10
+"""Lines of the history among which those of this run are, beside other writers."""
 
 
 class _Verb(NamedTuple):
@@ -197,6 +202,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(session: Session, arguments: Sequence[str]) -> int:
+    began = datetime.now(UTC)
     # Not click's own `main`, which takes Ctrl-C and a broken pipe for a failure.
     try:
         with APP.make_context(NAME, [*arguments], obj=session) as context:
@@ -204,7 +210,7 @@ def _run(session: Session, arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as end:
         return end.exit_code
     except (KeyboardInterrupt, click.Abort):
-        session.output.note("interrupted")
+        session.output.note(f"interrupted{_what_stays(session, began)}")
         return INTERRUPTED
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
@@ -226,6 +232,19 @@ def _run(session: Session, arguments: Sequence[str]) -> int:
         what = f"{type(error).__name__}: {error}. This should not happen; -vv shows where it did"
         return _fails(session, what)
     return 0
+
+
+def _what_stays(session: Session, began: datetime) -> str:
+    """What an interrupted run says of the newest version that it has made; nothing of none, or where that cannot be told."""
+    from gitstate.cli.views.entries import called  # noqa: PLC0415  which --help does without
+
+    with contextlib.suppress(Refusal, StateError, OSError, KeyboardInterrupt):
+        for line in session.state.get_transaction_history(_LATEST):
+            is_ours = line["success"] and line["pid"] == os.getpid()
+            if is_ours and datetime.fromisoformat(line["timestamp"]) >= began:
+                version = session.state.version(line["commit"])
+                return f"; {called(version)} was made, and stays"
+    return ""
 
 
 def _fails(session: Session, message: str, *, status: int = FAILED, hint: str | None = None) -> int:

@@ -18,7 +18,7 @@ from gitstate.names import check_name
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from gitstate import Version
+    from gitstate import PipelineState, Version
     from gitstate.cli.output import Output
     from gitstate.cli.session import Session
 
@@ -150,6 +150,12 @@ def _refuse_taken(session: Session, name: str) -> None:
         )
 
 
+def _is_young(state: PipelineState, version: Version) -> bool:
+    """Whether it stays without a name: beside what is pruned that is what the next prune would forget."""
+    is_listed = any(each.id == version.id for each in state.log())
+    return is_listed and version.serial not in state.prune(dry_run=True).versions
+
+
 def _delete(session: Session, name: str, *, yes: bool, expect: str | None, dry_run: bool) -> None:
     """Takes a name away; asks where that is all that keeps the version."""
     named = session.state.named_backups()
@@ -161,7 +167,7 @@ def _delete(session: Session, name: str, *, yes: bool, expect: str | None, dry_r
         )
     version = named[name]
     others = any(each.id == version.id for other, each in named.items() if other != name)
-    goes = not others and all(each.id != version.id for each in session.state.log())
+    goes = not others and not _is_young(session.state, version)
     if dry_run:
         session.refuse_stale(expect)
     else:

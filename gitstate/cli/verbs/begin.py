@@ -7,6 +7,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Final
 
 import click
+from click.core import ParameterSource
 
 from gitstate.cli import options
 from gitstate.cli.output import counted
@@ -29,7 +30,7 @@ _BEGUN: Final = "{} has a history already, nothing was changed"
 max_backups = click.option(
     "--max-backups",
     type=options.Count(),
-    help="How many earlier versions are kept; of a new state 50.",
+    help="How many earlier versions a new state keeps; 50 unless given.",
 )
 
 
@@ -46,9 +47,12 @@ def init(
     FILE is pipeline.json unless given; a name without a suffix is that of a folder for it. Where there is a history already,
     nothing is changed.
     """
+    if file is not None and _is_typed("state"):
+        raise usage("FILE and -C both name the state: give one of them")
     state = _made(session, session.place(file), max_backups)
     newest = next(state.log(1), None)
     if newest is not None:
+        _refuse_another_window(session, state, max_backups)
         _tell(session, state, newest, _BEGUN.format(state.path), dry_run=dry_run)
         if not state.path.exists():
             session.output.note("the file is gone: gitstate restore HEAD puts it back")
@@ -101,7 +105,9 @@ def import_backups(
     twice.
     """  # noqa: D301  click's own mark for lines that stay as they are
     state = _made(session, session.here().path, max_backups)
-    if max_backups is None and next(state.log(1), None) is None:
+    if next(state.log(1), None) is not None:
+        _refuse_another_window(session, state, max_backups)
+    elif max_backups is None:
         _refuse_to_forget(state, folder)
     state = session.expecting(state, expect)
     if dry_run:
@@ -130,7 +136,34 @@ def _made(session: Session, path: Path, max_backups: options.Bound | None) -> Pi
     )
 
 
+def _refuse_another_window(
+    session: Session, state: PipelineState, max_backups: options.Bound | None
+) -> None:
+    """Leaves a history that there is its window, as nobody was asked about the versions that another one would forget.
+
+    Raises:
+        Refusal: it has another one.
+    """
+    kept = session.made(state.path).max_backups
+    if max_backups is not None and max_backups.number != kept:
+        raise usage(
+            f"{state.path} has a history already, and keeps {'all' if kept is None else kept} earlier versions. Nothing"
+            " was changed",
+            hint="gitstate prune --keep N forgets older ones; PipelineState(path, max_backups=N), in Python, is for good",
+        )
+
+
 # -- init ------------------------------------------------------------------------------------------------------------
+
+
+def _is_typed(name: str) -> bool:
+    """Whether the common option of that name was typed, on either side of the verb, and is not of the environment."""
+    context: click.Context | None = click.get_current_context()
+    while context is not None:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            return True
+        context = context.parent
+    return False
 
 
 def _refuse_to_import(state: PipelineState) -> None:

@@ -12,6 +12,8 @@ import click
 
 from gitstate.cli import options
 from gitstate.cli.arguments.naming import VersionName, version_of
+from gitstate.cli.output import counted
+from gitstate.cli.progress import progress_bar
 from gitstate.cli.refusal import Refusal, usage
 from gitstate.errors import StateError
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 @options.verb("export")
 @click.argument("target", metavar="[VERSION] TARGET", nargs=-1, required=True, type=VersionName())
 @click.option("--bundle", is_flag=True, help="A Git bundle, which git clone can read.")
-@click.option("-f", "--force", is_flag=True, help="Replace a file that is there.")
+@click.option("-f", "--force", is_flag=True, help="Replace files that are there.")
 @click.pass_obj
 def export(session: Session, /, target: tuple[str, ...], bundle: bool, force: bool) -> None:
     """Write VERSION to the file TARGET; without a version all of them, to files in the folder TARGET.
@@ -43,8 +45,13 @@ def export(session: Session, /, target: tuple[str, ...], bundle: bool, force: bo
     if version is None:
         _refuse_version(session, place)
     _refuse_target(place, folder=folder, force=force)
+    if folder and not force and (there := _files(state, Path(place))):
+        what = f"{place} holds {counted(len(there), 'version')} of this state already"
+        raise Refusal(what, code="exists", hint="--force replaces what is there")
     try:
-        written = (state.export_bundle if bundle else state.export)(place, version)
+        with progress_bar(session) as progress:
+            write = state.export_bundle if bundle else state.export
+            written = write(place, version, progress=progress)
     except ValueError as error:
         raise usage(str(error)) from error
     files = _files(state, written) if folder else [written]
@@ -95,7 +102,8 @@ def _refuse_target(target: str, *, folder: bool, force: bool) -> None:
 
 
 def _files(state: PipelineState, folder: Path) -> list[Path]:
-    """The files that an export of all versions has written, which are called by their hashes."""
+    """The files in it that an export of all versions would write, or has written, which are called by their hashes."""
     versions = (*state.log(), *state.named_backups().values())
     ends = tuple({f"_{version.short_id}{state.path.suffix}" for version in versions})
-    return sorted(file for file in folder.iterdir() if file.name.endswith(ends))
+    there = folder.iterdir() if folder.is_dir() else ()
+    return sorted(file for file in there if file.name.endswith(ends))

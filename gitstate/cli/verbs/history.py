@@ -17,6 +17,7 @@ from gitstate.cli.output import counted
 from gitstate.cli.refusal import Refusal, usage
 from gitstate.cli.views.cells import sized, width_of
 from gitstate.errors import StateWriteError
+from gitstate.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +69,7 @@ def history(
                 "--svg - writes a drawing, --json a document: only one of them can be there"
             )
         if svg is not None:
-            _refuse_target(svg, force=force)
+            _refuse_target(session, svg, force=force)
         _draw(session, _VERSIONS if limit is None else limit.number, svg, **which)
     else:
         _list(session, _LINES if limit is None else limit.number, **which)
@@ -181,7 +182,7 @@ def _draw(
         output.note("there is no version of that kind to draw")
 
 
-def _refuse_target(svg: str, *, force: bool) -> None:
+def _refuse_target(session: Session, svg: str, *, force: bool) -> None:
     """Sees that nothing but a drawing is replaced, and that one only by whoever says so.
 
     Raises:
@@ -191,6 +192,8 @@ def _refuse_target(svg: str, *, force: bool) -> None:
         return
     if not svg.endswith(_SVG):
         raise usage(f"--svg writes to a file that is called *{_SVG}, or to -, not to {svg!r}")
+    if Layout(session.state.path).owns(Path(svg)):
+        raise usage(f"cannot draw into a part of the state itself: {svg}")
     if os.path.lexists(svg) and not force:
         raise Refusal(f"{svg} is there already", code="exists", hint="--force replaces it")
 

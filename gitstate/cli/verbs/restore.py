@@ -70,7 +70,8 @@ def restore(
 def undo(session: Session, /, **how: Any) -> None:
     """Take the last change back; again, the one before it.
 
-    What is undone stays in the history, and gitstate redo puts it back.
+    What is undone stays in the history, and gitstate redo puts it back. Where the state file is gone or damaged, that is
+    what is undone first: the newest version is put back, and the file as it was stays under refs/corrupt/.
     """
     _step(session, lambda state, dry_run: state.undo(dry_run=dry_run), **how)
 
@@ -97,7 +98,12 @@ def _step(
             _show_plan(session, _current(session.state), step(session.state, True).read())
             return
         with session.changing(expect) as state:
-            _show(session, step(state, False))
+            newest = next(state.log(1), None)
+            made = step(state, False)
+            if made == newest:  # an undo that found no state in the file
+                show(session, _put_back(made.read()), None)
+            else:
+                _show(session, made)
     except VersionNotFoundError as error:
         if error.name not in {"undo", "redo"}:
             raise

@@ -30,27 +30,31 @@ _ADVICE: Final = re.compile(r"\. (?=[A-Z])|; (?=the next )")
 def verify(session: Session, /) -> None:
     """Check everything that is on disk: the state file, the journal, every version by its hash.
 
-    Changes nothing. What is not as it should be is a line each, and the status is 15; also for a state file that somebody
-    has edited, which is no damage: the next change makes a version of that.
+    Changes nothing. What is not as it should be is a line each, and the status is 15. A state file that somebody has edited
+    is no damage, and only told of: the next change makes a version of that.
     """
     state, output = session.state, session.output
     with progress_bar(session) as progress:
-        problems = state.verify(progress=progress).problems
+        report = state.verify(progress=progress)
+    problems = report.problems
     versions = None if problems else sum(1 for _ in state.log())
     if versions == 0:
         state.read()  # there is nothing else that could be wrong
     if output.json:
-        output.document({"ok": not problems, "versions": versions, "problems": list(problems)})
+        found = {"ok": report.ok, "edited": report.edited}
+        output.document({**found, "versions": versions, "problems": list(problems)})
     elif problems:
         output.print(*_shown(session, problems))
     else:
         output.print(_line(f"ok: {counted(versions or 0, 'version')}, whole", "green"))
+    if report.edited:
+        output.note(f"{state.path} was edited since: gitstate backup makes a version of that")
     if problems:
         raise Refusal(
             f"{counted(len(problems), 'problem')} in {state.path}",
             status=CORRUPT,
             code="damaged",
-            hint="gitstate repair mends what is damaged; gitstate backup makes a version of an edit",
+            hint="gitstate repair mends what is damaged",
         )
 
 
@@ -114,7 +118,8 @@ def prune(session: Session, /, keep: int | None, yes: bool, dry_run: bool) -> No
         if report.versions:
             session.confirm(f"Forget {_which(report)} for good?", yes=yes)
         with state, progress_bar(session) as progress:
-            report = state.prune(progress=progress)
+            # Others may have written while the question was open.
+            report = state.prune(None if yes else report, progress=progress)
     _show_prune(session, report, dry_run=dry_run)
 
 
@@ -158,7 +163,7 @@ def _show_what_is_wrong(session: Session, problems: tuple[str, ...]) -> None:
         return
     output.print(*_shown(session, problems))
     if problems:
-        output.note("gitstate repair would look at that; of an edit it makes no version")
+        output.note("gitstate repair would look at that")
     else:
         output.note(f"nothing is wrong with {session.state.path}")
 
