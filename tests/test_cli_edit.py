@@ -87,6 +87,15 @@ def test_an_editor_that_cannot_be_is_refused_and_how_to_name_one_is_told(chosen,
     assert "EDITOR" in caught.value.hint
 
 
+def test_an_editor_that_does_not_wait_is_told_of(folder):
+    said = run("edit", cwd=folder, env=editor(folder, "true")).err
+
+    assert "has to wait until that is closed" in said
+    assert said.splitlines()[-1] == "nothing to change"
+    slow = run("edit", cwd=folder, env=editor(folder, "sleep 1.1")).err
+    assert slow == "nothing to change\n"
+
+
 @pytest.mark.parametrize("script", [': > "$1"', 'cp "$1" x; rm "$1"; cp x "$1"'])
 def test_a_text_as_it_was_or_none_changes_nothing(script, folder):
     done = run("edit", cwd=folder, env=editor(folder, script))

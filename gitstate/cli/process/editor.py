@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _VARIABLES: Final = ("GITSTATE_EDITOR", "VISUAL", "EDITOR")
 _INTERRUPTED: Final = 130
+_SECONDS_OF_A_LOOK: Final = 1.0
+"""Nobody opens a text, reads it, and closes it, in less."""
 
 
 class Editing:
@@ -67,6 +70,7 @@ class Editing:
         """
         # What it prints is no data of ours.
         stdout = None if sys.stdout.isatty() else sys.stderr.fileno()
+        began, before = time.monotonic(), self._stamp()
         with Child() as child:
             try:
                 status = child.run([*self._editor, os.fspath(self._file)], stdout=stdout)
@@ -80,7 +84,20 @@ class Editing:
             raise Refusal(
                 f"the editor {self._editor[0]!r} ended with {status}; nothing was changed"
             )
+        if before == self._stamp() and time.monotonic() - began < _SECONDS_OF_A_LOOK:
+            self._output.warn(
+                f"the editor {self._editor[0]!r} ended at once: one that opens a window has to wait until that is closed, as"
+                " EDITOR='code --wait' does"
+            )
         return self._written()
+
+    def _stamp(self) -> tuple[int, int] | None:
+        """What changes with whatever writes the file; None where it is gone."""
+        try:
+            found = self._file.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_mtime_ns
 
     def _may_be_written(self) -> bool:
         try:
