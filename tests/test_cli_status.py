@@ -64,6 +64,29 @@ def test_status_is_one_document_for_programs(folder):
     assert document["remotes"] == document["untold"] == []
 
 
+def test_status_shows_what_was_run_beside_the_phases(folder):
+    run("run", "--", "sh", "-c", "exit 3", cwd=folder, check=False)
+    state = PipelineState(folder / "pipeline.json")
+    with state.transaction() as txn:
+        txn.data["runs"] |= {"mine": 3, "other": {"status": "a record of its own"}}
+
+    told = rows(run("status", cwd=folder).out)
+    assert told["phase2"].split() == ["failed", "2"]
+    assert told["run"].split() == ["status", "duration", "errors"]
+    assert told["sh"].split()[0] == "failed"
+    assert told["sh"].split()[-1] == "1"
+    assert "mine" not in told
+    found = run("status", "--json", cwd=folder).document["runs"]
+    assert list(found) == ["sh"]
+    assert (found["sh"]["status"], found["sh"]["errors"]) == ("failed", 1)
+
+    with state.transaction() as txn:
+        del txn.data["phase1"], txn.data["phase2"]
+    assert "failed" in rows(run("status", cwd=folder).out)["sh"]
+    (folder / "pipeline.json").write_text("broken")
+    assert run("status", "--json", cwd=folder, check=False).document["runs"] is None
+
+
 def test_an_edited_file_is_shown_with_the_keys_that_differ(folder):
     edited = {**DOCUMENT, "phase1": {"status": "weird"}, "new\x1b[31m": 1}
     del edited["file_id"]

@@ -1,4 +1,4 @@
-"""What a dashboard shows of a pipeline: its phases and how far they are."""
+"""What a dashboard shows of a pipeline: its phases and runs, and how far they are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ def summarize(document: dict[str, Any]) -> dict[str, Any]:
     """The phases of `document` in their order, each with `status`, `duration` (seconds) and `errors` (a count).
 
     `status` is `"unknown"` where a phase does not say; `duration` is None where it does not. The same document's
-    `phases` map counts for phases that have no object of their own.
+    `phases` map counts for phases that have no object of their own. `runs` are told of in the same way: the objects of the
+    document's `runs` with a status and timestamps, as `gitstate run` puts them there.
     """
     phases = {key: _phase(value) for key, value in document.items() if _PHASE.fullmatch(key)}
     listed = document.get("phases")
@@ -21,7 +22,18 @@ def summarize(document: dict[str, Any]) -> dict[str, Any]:
         phases.setdefault(name, {"status": status, "duration": None, "errors": 0})
     order = sorted(phases, key=_number)
     summary = {name: document.get(name) for name in _FIELDS}
-    return {**summary, "phases": {name: phases[name] for name in order}}
+    return {**summary, "phases": {name: phases[name] for name in order}, "runs": _runs(document)}
+
+
+def _runs(document: dict[str, Any]) -> dict[str, Any]:
+    recorded = document.get("runs")
+    found = recorded.items() if isinstance(recorded, dict) else ()
+    needed = {"status", "timestamps"}
+    return {
+        name: _phase(value)
+        for name, value in found
+        if isinstance(value, dict) and value.keys() >= needed
+    }
 
 
 def _phase(value: object) -> dict[str, Any]:

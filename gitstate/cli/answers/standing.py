@@ -66,7 +66,7 @@ class Standing:
         """All of it; `untold` says of what it does not."""
         return {
             "path": str(self.path),
-            **(self.summary or {**summarize({}), "phases": None}),
+            **(self.summary or {**summarize({}), "phases": None, "runs": None}),
             "keys": self.keys,
             "head": None if self.head is None else documents.of_version(self.head),
             "file": {"status": self.file, "changed_keys": self.changed},

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @options.verb("status")
 @click.pass_obj
 def status(session: Session, /) -> None:
-    """Show how the state stands: its phases, versions, lock and remotes.
+    """Show how the state stands: its phases, runs, versions, lock and remotes.
 
     The file is compared with the newest version; what is told of a remote is from the last contact
     with it. Where the state is damaged or gone it shows the rest, and ends with 15.

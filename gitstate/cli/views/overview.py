@@ -57,10 +57,13 @@ def overview(standing: Standing, output: Output) -> Iterator[RenderableType]:
         phases = standing.summary["phases"]
         if phases:
             yield ""
-            yield _phases(phases)
+            yield _phases("phase", phases)
         else:
             keys = _list_of(standing.keys, output.width - _COLUMN) or "none: the state is empty"
             yield _row("keys", Text(keys, style="" if standing.keys else "dim"))
+        if runs := standing.summary["runs"]:
+            yield ""
+            yield _phases("run", runs)
     if standing.remotes:
         yield ""
         yield _remotes(standing.remotes, exactly=output.exactly)
@@ -120,8 +123,8 @@ def _lock(standing: Standing, *, exactly: bool) -> Text:
     return holder_text(standing.holder, exactly=exactly)
 
 
-def _phases(phases: dict[str, dict[str, Any]]) -> Table:
-    found = table("phase", "status", "duration", "errors", right=("duration", "errors"))
+def _phases(what: str, phases: dict[str, dict[str, Any]]) -> Table:
+    found = table(what, "status", "duration", "errors", right=("duration", "errors"))
     for name, phase in phases.items():
         status = _plain(phase["status"])
         errors = phase["errors"]
