@@ -254,9 +254,9 @@ def write(console: Console, renderable: RenderableType) -> None:
     overflow, no_wrap = getattr(renderable, "overflow", None), getattr(renderable, "no_wrap", None)
     plain = getattr(renderable, "plain", None)
     if plain is not None and no_wrap and _takes_as_it_is(console, plain):
-        console.file.write(
-            f"{plain}\n"
-        )  # a tenth of what rich takes, which counts for 100,000 lines
+        # A tenth of what rich takes for it, which counts for 100,000 lines.
+        console.file.write(f"{plain}\n")
+        console.file.flush()  # as rich does: the other stream may lead to the same place
         return
     console.print(
         renderable,
