@@ -32,16 +32,22 @@ class VerifyReport:
 
     Attributes:
         problems: one line for each thing that is not as it should be.
-        edited: whether somebody has edited the state file, which is no problem: the next transaction makes a version of that.
+        edit: that of them which says that somebody has edited the state file, None for none. It is no damage: the next
+            transaction makes a version of it.
     """
 
     problems: tuple[str, ...]
-    edited: bool = False
+    edit: str | None = None
 
     @property
     def ok(self) -> bool:
         """Whether nothing is wrong."""
         return not self.problems
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """The problems without the edit."""
+        return tuple(each for each in self.problems if each != self.edit)
 
 
 class _Look(NamedTuple):
@@ -59,8 +65,8 @@ def verify(store: Store, timeout: float | None, tell: ProgressCallback = silent)
         StateLockError: the lock was held for `timeout` seconds.
     """
     found = findings(store, timeout, tell)
-    problems = tuple(each.line for each in found if each.remedy is not Remedy.TRANSACTION)
-    return VerifyReport(problems, edited=len(problems) < len(found))
+    edit = next((each.line for each in found if each.remedy is Remedy.TRANSACTION), None)
+    return VerifyReport(tuple(each.line for each in found), edit)
 
 
 def findings(store: Store, timeout: float | None, tell: ProgressCallback = silent) -> list[Finding]:

@@ -622,4 +622,6 @@ def test_without_the_extra_it_says_what_to_install(tmp_path):
     )
 
     assert done.returncode == 1
-    assert done.stderr == ("gitstate: the command line needs rich: pip install 'gitstate[cli]'\n")
+    assert done.stderr == (
+        "gitstate: the command line needs rich: pip install rich, or gitstate with its extra [cli]\n"
+    )

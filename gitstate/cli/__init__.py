@@ -25,7 +25,8 @@ def main() -> None:
         missing = [name for name in ("click", "rich") if find_spec(name) is None]
         if missing:
             sys.stderr.write(
-                f"gitstate: the command line needs {' and '.join(missing)}: pip install 'gitstate[cli]'\n"
+                f"gitstate: the command line needs {' and '.join(missing)}: pip install"
+                f" {' '.join(missing)}, or gitstate with its extra [cli]\n"
             )
             sys.exit(1)
         from gitstate.cli.app import run  # noqa: PLC0415  which imports them

@@ -36,18 +36,18 @@ def verify(session: Session, /) -> None:
     state, output = session.state, session.output
     with progress_bar(session) as progress:
         report = state.verify(progress=progress)
-    problems = report.problems
+    problems = report.damage
     versions = None if problems else sum(1 for _ in state.log())
     if versions == 0:
         state.read()  # there is nothing else that could be wrong
     if output.json:
-        found = {"ok": report.ok, "edited": report.edited}
+        found = {"ok": not problems, "edited": report.edit is not None}
         output.document({**found, "versions": versions, "problems": list(problems)})
     elif problems:
         output.print(*_shown(session, problems))
     else:
         output.print(_line(f"ok: {counted(versions or 0, 'version')}, whole", "green"))
-    if report.edited:
+    if report.edit:
         output.note(f"{state.path} was edited since: gitstate backup makes a version of that")
     if problems:
         raise Refusal(
