@@ -50,6 +50,16 @@ def test_status_shows_the_phases_the_newest_version_and_that_nobody_is_at_work(f
     assert all(len(line) <= 80 for line in said.splitlines()[1:])
 
 
+def test_a_long_message_takes_one_line_of_a_status_and_with_v_all_of_it(folder):
+    PipelineState(folder / "pipeline.json").write({"n": 1}, message="word " * 40 + "end")
+
+    lines = run("status", cwd=folder, env={"COLUMNS": "80"}).out.splitlines()
+    assert len(lines[1]) <= 80
+    assert lines[1].startswith("version  3 (")
+    assert lines[2].startswith("file ")
+    assert "word end" in run("status", "-v", cwd=folder, env={"COLUMNS": "80"}).out
+
+
 def test_status_is_one_document_for_programs(folder):
     state = PipelineState(folder / "pipeline.json")
     document = run("status", "--json", cwd=folder).document

@@ -52,7 +52,9 @@ _LONGEST_DURATION: Final = 1e12
 def overview(standing: Standing, output: Output) -> Iterator[RenderableType]:
     """What there is to show, from the state's file to its remotes."""
     yield _title(standing)
-    yield _row("version", _version(standing.head, standing, exactly=output.exactly))
+    version = _row("version", _version(standing.head, standing, exactly=output.exactly))
+    version.no_wrap, version.overflow = True, "ignore" if output.exactly else "ellipsis"
+    yield version
     yield _row("file", _file(standing, output.width))
     yield _row("lock", _lock(standing, exactly=output.exactly))
     if standing.summary is not None:
