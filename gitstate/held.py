@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from typing import TYPE_CHECKING, Final
 
 from gitstate import files
 from gitstate.errors import Holder, StateLockError, StateWriteError, store_unreadable
 from gitstate.flock import is_locked
-from gitstate.lock import NAME_OFFSET, NAME_SIZE, holder_in, host
+from gitstate.lock import NAME_OFFSET, NAME_SIZE, StateLock, holder_in, host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _SOMEBODY: Final = Holder(0, "", "", "")
 _ANOTHER: Final = "it has changed hands just now. Run it again, if there is still a reason to"
+
+_SETTLING_SECONDS: Final = 0.1
 
 _FLAGS: Final = (
     os.O_RDONLY
@@ -43,7 +46,7 @@ def holder_now(path: Path) -> Holder | None:
 
 
 def take_away(path: Path, expected: Holder | None, *, dry_run: bool) -> Holder | None:
-    """Deletes the lock file at `path` if its holder is gone, and gives that; None where nobody has the lock.
+    """Puts a new lock file at `path` if the holder is gone, and gives that; None where nobody has the lock.
 
     With `dry_run` the file stays.
 
@@ -59,23 +62,56 @@ def take_away(path: Path, expected: Holder | None, *, dry_run: bool) -> Holder |
         why = _why_not(holder)
         if expected not in (None, holder):
             why = _ANOTHER
-        # Last, as others may come at any moment. Whoever does so just behind this is at a file without a name, and
-        # notices before it commits: code `"lock-lost"`. So would the holder, if it lived where we do not see it.
-        if why is None and not (_is_at(path, descriptor) and _holder(path, descriptor) == holder):
-            why = _ANOTHER
         if why is not None:
-            raise StateLockError(
-                f"the lock stays where it is, held by {holder}: {path}. Nothing was changed: {why}.",
-                holder=holder,
-                path=path,
-            )
+            raise _stays(path, holder, why)
         if dry_run:
             return holder
         safe = "Nothing was changed."
-        with files.Refused(StateWriteError, "cannot take the lock file away", path, safe):
-            # Not flushed: what a power cut brings back nobody holds.
-            files.remove(path)
+        with (
+            files.Refused(StateWriteError, "cannot put another lock file there", path, safe),
+            _replaced(path, descriptor, holder),
+        ):
+            # Whoever took the old one before it went writes its own name within microseconds, and comes back with it. Who
+            # is slower notices before it commits: code `"lock-lost"`. So does a holder that lives where we do not see it.
+            time.sleep(_SETTLING_SECONDS)
+            now = _holder(path, descriptor)
+            if now not in (None, holder):
+                raise _stays(path, now, _ANOTHER)
         return holder
+
+
+@contextlib.contextmanager
+def _replaced(path: Path, descriptor: int, holder: Holder) -> Iterator[None]:
+    """Has a lock file that we hold take the place of the one that is open, for the block, and stay; not if that raises.
+
+    Nobody else takes the lock meanwhile, so that there are never two who have one. Whoever is killed here leaves one that is
+    free, and the old one beside it.
+    """
+    aside, made = (path.with_name(f".{path.name}.{files.token()}.tmp") for _ in range(2))
+    lock = StateLock(made)
+    lock.acquire(0.0, "unlock")
+    try:
+        os.link(path, aside)
+        if not os.path.samestat(os.stat(aside), os.fstat(descriptor)):
+            raise _stays(path, holder, _ANOTHER)
+        os.replace(made, path)
+        try:
+            yield
+        except BaseException:
+            os.replace(aside, path)
+            raise
+    finally:
+        files.remove(aside)
+        files.remove(made)
+        lock.release()
+
+
+def _stays(path: Path, holder: Holder, why: str) -> StateLockError:
+    return StateLockError(
+        f"the lock stays where it is, held by {holder}: {path}. Nothing was changed: {why}.",
+        holder=holder,
+        path=path,
+    )
 
 
 def _why_not(holder: Holder) -> str | None:
@@ -109,14 +145,6 @@ def _holder(path: Path, descriptor: int) -> Holder | None:
         os.lseek(descriptor, NAME_OFFSET, os.SEEK_SET)
         named = holder_in(os.read(descriptor, NAME_SIZE))
     return named if named is not None and named.pid > 0 else _SOMEBODY
-
-
-def _is_at(path: Path, descriptor: int) -> bool:
-    with _readable(path):
-        try:
-            return os.path.samestat(os.stat(path), os.fstat(descriptor))
-        except FileNotFoundError:
-            return False
 
 
 @contextlib.contextmanager

@@ -37,9 +37,9 @@ class Upkeep:
             StateLockError: somebody held the lock all the while.
         """
         with FIRST_USE:
-            from gitstate.progress import telling
+            from gitstate.progress import Telling
             from gitstate.verify import verify
-        with telling(progress) as tell:
+        with Telling(progress) as tell:
             return verify(self._parts.store, self._policy.timeout, tell)
 
     def repair(self, source: str | os.PathLike[str] | None = None) -> RepairReport:
@@ -87,7 +87,7 @@ class Upkeep:
         """Takes the lock from a process that is gone, and gives its name; None where nobody holds it, and nothing was done.
 
         That is for the rare case that a program which it had started has inherited the open file and still runs: else no
-        lock outlives its process. The lock file is deleted, and the next writer makes a new one. A holder that lives where
+        lock outlives its process. Another lock file takes the place of the old one, in a tenth of a second. A holder that lives where
         nobody here can see it, as in another container by the same host name, commits nothing any more: code
         `"lock-lost"` or `"edited"`. One that is gone, but was not waited for by its parent, counts as living.
         With a `holder`, as `lock_holder` gives it, it is taken from that one and nobody else. With `dry_run` nothing is
@@ -96,7 +96,7 @@ class Upkeep:
         Raises:
             StateLockError: the holder lives, is on another host, is not named, or is another one; nothing was changed.
             StateReadError: the system does not let us look at the lock file; nothing was changed.
-            StateWriteError: it does not let us delete the lock file; nothing was changed.
+            StateWriteError: it does not let us put another lock file there; nothing was changed.
         """
         with FIRST_USE:
             from gitstate.held import take_away
@@ -113,8 +113,8 @@ class Upkeep:
 
     def prune(
         self,
-        planned: PruneReport | None = None,
         *,
+        planned: PruneReport | None = None,
         dry_run: bool = False,
         progress: Callable[[Progress], None] | None = None,
     ) -> PruneReport:
@@ -136,8 +136,8 @@ class Upkeep:
             StateConflictError: somebody moved the branch, or the archive of the audit trail; as above.
         """
         with FIRST_USE:
-            from gitstate.progress import telling
-        with telling(progress) as tell:
+            from gitstate.progress import Telling
+        with Telling(progress) as tell:
             last = None if planned is None else planned.versions.stop - 1
             retention, window = self._parts.retention(tell, last), self.max_backups
             return retention.plan(window) if dry_run else retention.prune(window)

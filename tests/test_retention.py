@@ -248,8 +248,8 @@ def test_a_prune_forgets_no_more_than_was_planned(keeping):
     state.write({"n": 21})
 
     assert state.prune(dry_run=True).versions.stop == planned.versions.stop + 1
-    assert state.prune(planned, dry_run=True) == planned
-    assert state.prune(planned).versions == planned.versions
+    assert state.prune(planned=planned, dry_run=True) == planned
+    assert state.prune(planned=planned).versions == planned.versions
     assert min(version.serial for version in state.log()) == planned.versions.stop
 
 

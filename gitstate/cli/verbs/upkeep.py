@@ -119,7 +119,7 @@ def prune(session: Session, /, keep: int | None, yes: bool, dry_run: bool) -> No
             session.confirm(f"Forget {_which(report)} for good?", yes=yes)
         with state, progress_bar(session) as progress:
             # Others may have written while the question was open.
-            report = state.prune(None if yes else report, progress=progress)
+            report = state.prune(planned=None if yes else report, progress=progress)
     _show_prune(session, report, dry_run=dry_run)
 
 
