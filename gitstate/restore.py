@@ -84,7 +84,7 @@ class Restorer:
                 versioned=policy.versioned,
             )
             self._writer.commit(draft, found)
-            return self._made(draft)
+            return self._made(draft) if policy.versioned else None
 
     def restore(self, name: Version | int | str, timeout: float | None) -> Version | None:
         """Makes a version current by committing its state on top of whatever is there.

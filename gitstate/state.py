@@ -315,6 +315,8 @@ class PipelineState(Upkeep, Exchange, Synced):
     ) -> Version | None:
         """The new version, by which the state is that of `version` again; None where the newest one is like that already.
 
+        Of a part it is None, too, where this handle makes no versions.
+
         It is on top, so this can itself be undone. Works when the state file is damaged or gone, and puts it back; damaged
         bytes are kept under `refs/corrupt/`. With a `pointer`, `"/phase4"` (RFC 6901), only the value there is what it was, or
         gone if it was not there; validated as a transaction.

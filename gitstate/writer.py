@@ -153,7 +153,7 @@ class Writer:
         try:
             draft = self.draft(found)
             self.keep_state(draft, found)
-        except StateReadError:
+        except (StateReadError, StateValidationError):  # deeper than we write it, for one
             draft = self.store.draft(self.policy.author)
             if found.content is not None:
                 draft.keep_corrupt(found.content)
@@ -289,7 +289,7 @@ class Writer:
         """The state as it was found, as the encoder writes it; of what is no state, an empty one."""
         try:
             return self._encoded(found.content or b"{}")
-        except StateReadError:
+        except (StateReadError, StateValidationError):
             return Encoded(b"{}")
 
     def _encoded(self, content: bytes) -> Encoded:

@@ -1363,3 +1363,26 @@ def test_a_damaged_history_is_a_typed_error_and_the_state_can_still_be_read(five
         assert not report.ok
         assert commit in " ".join(report.problems)
     assert five.read() == {"n": 5}
+
+
+def test_a_file_deeper_than_any_that_is_written_is_put_back_as_a_damaged_one_is(path):
+    state = PipelineState(path, schema=None)
+    state.write({"n": 1})
+    state.write({"n": 2})
+    for put_back in (state.undo, lambda: state.restore_backup("HEAD")):
+        deep = '{"a":' * 201 + "1" + "}" * 201
+        path.write_text(deep)
+        put_back()
+        assert state.read() == {"n": 2}
+        assert state.verify().ok
+
+
+def test_a_part_that_is_restored_without_a_version_gives_none(path):
+    state = PipelineState(path)
+    state.write({"a": 1})
+    state.write({"a": 2})
+    plain = PipelineState(path, backup_before_write=False)
+    path.write_text('{"a": 7}')
+
+    assert plain.restore(1, pointer="/a") is None
+    assert plain.read() == {"a": 1}
