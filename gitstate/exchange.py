@@ -47,8 +47,8 @@ class Exchange:
         place = Path(os.path.abspath(target))
         if version is None:
             with FIRST_USE:
-                from gitstate.progress import telling
-            with telling(progress) as tell:
+                from gitstate.progress import Telling
+            with Telling(progress) as tell:
                 self._parts.exporter.versions(place, tell)
         else:
             self._parts.exporter.version(version, place)
@@ -78,8 +78,8 @@ class Exchange:
         place = Path(os.path.abspath(target))
         if version is None:
             with FIRST_USE:
-                from gitstate.progress import telling
-            with telling(progress) as tell:
+                from gitstate.progress import Telling
+            with Telling(progress) as tell:
                 self._parts.exporter.bundle(place, tell)
         else:
             self._parts.exporter.bundle_of(version, place)
@@ -112,11 +112,11 @@ class Exchange:
         with FIRST_USE:
             from gitstate.importer import Importer
             from gitstate.legacy import OldLayout
-            from gitstate.progress import telling
+            from gitstate.progress import Telling
         place = Path(os.fspath(folder)) if folder is not None else self._path.parent / ".pipeline"
         old = OldLayout(place, self._path.stem)
         if folder is not None:
             old.refuse_missing()
-        with telling(progress) as tell:
+        with Telling(progress) as tell:
             importer = Importer(old, self._parts.writer, tell)
             return importer.plan() if dry_run else importer.take_in(self._policy.timeout)

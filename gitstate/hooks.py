@@ -77,6 +77,7 @@ def install(name: str, target: str | os.PathLike[str], *, dry_run: bool = False)
     hook = folder / name
     with files.Refused(StateWriteError, "cannot install the hook", hook, "Nothing was changed."):
         if dry_run:
+            os.listdir(folder if os.path.lexists(folder) else folder.parent)  # which has to be one
             if standing(name, folder) == "another":
                 raise _exists(hook)
             return hook

@@ -214,5 +214,5 @@ def _brief(value: Any) -> str:
     """A value on one line, as JSON; what it is, where that would be long."""
     if isinstance(value, (dict, list)) and value:
         return "an object" if isinstance(value, dict) else "an array"
-    text = json.dumps(value)
+    text = json.dumps(value, default=repr)
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."

@@ -42,25 +42,28 @@ class ProgressCallback(Protocol):
         """Tells it."""
 
 
-@contextlib.contextmanager
-def telling(progress: Callable[[Progress], None] | None) -> Iterator[ProgressCallback]:
-    """A callback that tells `progress`, if there is one; what that raises comes out of the block as it is.
+class Telling:
+    """A block in which `progress` is told how far it is, if there is one; what that raises comes out of the block as it is.
 
     Within the block it is a `ProgressError`, which nobody takes for trouble with the remote, the disk or what is read.
     """
 
-    def tell(phase: str, done: int, total: int | None) -> None:
-        """Tells it."""
-        if progress is not None:
+    def __init__(self, progress: Callable[[Progress], None] | None) -> None:
+        self._progress = progress
+
+    def __enter__(self) -> ProgressCallback:
+        return self._tell
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, ProgressError) and (raised := error.__cause__) is not None:
+            raise raised from raised.__cause__
+
+    def _tell(self, phase: str, done: int, total: int | None) -> None:
+        if self._progress is not None:
             try:
-                progress(Progress(phase, done, total))
+                self._progress(Progress(phase, done, total))
             except Exception as error:
                 raise ProgressError from error
-
-    try:
-        yield tell
-    except ProgressError as error:
-        raise (error.__cause__ or error) from None
 
 
 def silent(phase: str, done: int, total: int | None) -> None:

@@ -288,3 +288,19 @@ def test_a_merge_patch_is_what_the_rfc_writes_of_it(document, patch):
         return target
 
     assert as_text(apply_merge_patch(document, patch)) == as_text(merged(document, patch))
+
+
+@pytest.mark.parametrize(
+    "operations",
+    [
+        {1, 2},
+        b"[]",
+        [b"x"],
+        [{"op": b"add", "path": "/a"}],
+        [{"op": "add", "path": b"/a", "value": 1}],
+    ],
+)
+def test_what_is_no_json_at_all_is_no_patch(operations):
+    with pytest.raises(StateValidationError) as caught:
+        apply_json_patch({"a": 1}, operations)
+    assert caught.value.code == "not-a-patch"

@@ -130,3 +130,20 @@ def test_it_is_told_about_a_hundred_times_at_most_where_the_total_is_known_and_e
         assert len(told) == {5: 6, 100_000: 101, None: 11}[total]
         assert told[0] == ("phase", 0, total)
         assert told[-1] == ("phase", total or 1_000, total)
+
+
+def test_what_a_callback_raises_has_its_own_cause_and_may_be_anything(path):
+    state = PipelineState(path)
+    state.write({"n": 1})
+
+    def with_a_cause(_: Progress) -> None:
+        raise KeyError("mine") from ValueError("why")
+
+    def at_its_end(_: Progress) -> None:
+        next(iter(()))
+
+    with pytest.raises(KeyError) as caught:
+        state.verify(progress=with_a_cause)
+    assert isinstance(caught.value.__cause__, ValueError)
+    with pytest.raises(StopIteration):
+        state.verify(progress=at_its_end)

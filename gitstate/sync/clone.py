@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from gitstate import files
 from gitstate.errors import StateRemoteError, StateWriteError
-from gitstate.progress import telling
+from gitstate.progress import Telling
 from gitstate.remotes import ORIGIN, Remote, is_timeout
 from gitstate.repository import BRANCH
 from gitstate.sync.address import parse
@@ -49,7 +49,7 @@ def clone(
     layout = writer.store.layout
     _refuse_what_is_here(writer, remote)
     refused = files.Refused(StateWriteError, "cannot clone", layout.state, "Nothing was changed.")
-    with telling(progress) as tell, refused, _beside(layout.state) as place:
+    with Telling(progress) as tell, refused, _beside(layout.state) as place:
         request = Request(None, layout.state.name, archive=True, allow_nan=writer.policy.allow_nan)
         fetched = fetch(remote, request, place, tell)
         if fetched.history.head is None:

@@ -9,7 +9,7 @@ from gitstate import files, remotes
 from gitstate.checkpoint import maintaining
 from gitstate.errors import StateRemoteError, StateWriteError
 from gitstate.lock import StateLock
-from gitstate.progress import telling
+from gitstate.progress import Telling
 from gitstate.repository import BRANCH
 from gitstate.sync.contacts import Contacts
 from gitstate.sync.fetch import Request, fetch, quarantine
@@ -46,7 +46,7 @@ class Courier:
             StateReadError: the history is damaged; nothing was changed.
             StateTransactionError: a transaction is open in this thread; nothing was changed.
         """
-        with telling(progress) as tell, self._contact(name, "push") as remote:
+        with Telling(progress) as tell, self._contact(name, "push") as remote:
             look = self._looking(remote)
             return Push(self._store, self._writer.policy, remote, look).run(tell)
 
@@ -58,7 +58,7 @@ class Courier:
         """
         layout, patience = self._store.layout, self._writer.policy.timeout
         with contextlib.ExitStack() as held:
-            tell = held.enter_context(telling(progress))
+            tell = held.enter_context(Telling(progress))
             remote = held.enter_context(self._contact(name, "pull"))
             place = held.enter_context(quarantine(layout.store))
             # From before it is told what is here until what comes is on top of that, nothing of it may go.
@@ -145,7 +145,7 @@ class Courier:
 
         def look() -> History:
             """Fetches it, and forgets it."""
-            with telling(None) as tell, quarantine(self._store.layout.store) as place:
+            with Telling(None) as tell, quarantine(self._store.layout.store) as place:
                 request = self.request(archive=False)
                 return fetch(remote, request, place, tell).history
 
