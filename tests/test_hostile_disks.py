@@ -550,9 +550,11 @@ def _edit(path: Path, how: str, number: int) -> Document:
     path.write_text(content)
     match how:
         case "old mtime":
-            os.utime(path, (1, 1))
+            os.utime(
+                path, (number, number)
+            )  # no two the same: a recovery knows a file by its mtime, too
         case "mtime to come":
-            os.utime(path, (NOW + 10 * YEAR, NOW + 10 * YEAR))
+            os.utime(path, (NOW + 10 * YEAR + number, NOW + 10 * YEAR + number))
         case "same mtime, same size" | "same mtime":
             os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     return document
